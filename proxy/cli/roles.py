@@ -1,0 +1,229 @@
+"""The commands that run the roles: `serve` starts and watches them all; `forward`, `ingest` and `console` are one each.
+
+Settings become the plain values that a role is told here and nowhere else; `process.py` makes its options of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy import log, presets
+from proxy.cli import process
+from proxy.cli.door import (
+    ConfigFlag,
+    DatabaseFlag,
+    HomeFlag,
+    HostFlag,
+    PortFlag,
+    UpstreamFlag,
+    check_database_file,
+    check_installation,
+    door,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from proxy.config import Settings, UpstreamSettings
+
+DRAIN_TIMEOUT = 60.0
+"""Seconds that ingest may go on storing what waits, once it is told to stop."""
+
+WorkersFlag = Annotated[int | None, typer.Option("--workers", help="Processes that serve the data port.")]
+AnonymousFlag = Annotated[
+    bool | None, typer.Option("--allow-anonymous", help="Let the data port listen beyond this machine.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (serve, forward, ingest, console):
+        app.command()(command)
+
+
+def serve(  # noqa: PLR0913, PLR0917 - a flag is an argument
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    database: DatabaseFlag = None,
+    upstream: UpstreamFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    console_port: Annotated[int | None, typer.Option("--console-port", help="Port of the console.")] = None,
+    workers: WorkersFlag = None,
+    allow_anonymous: AnonymousFlag = None,
+) -> None:
+    """Record: start and watch everything, until Ctrl-C."""
+    here = door(ctx)
+    here.say(config, home, database, upstream)
+    here.set("forward", host=host, port=port, workers=workers, allow_anonymous=allow_anonymous)
+    here.set("console", port=console_port)
+    chosen = _open(ctx, "serve")
+    from proxy.cli import start
+
+    raise typer.Exit(start.everything(chosen))
+
+
+def forward(  # noqa: PLR0913, PLR0917 - a flag is an argument
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    upstream: UpstreamFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    workers: WorkersFlag = None,
+    allow_anonymous: AnonymousFlag = None,
+) -> None:
+    """The data port alone; needs no database."""
+    here = door(ctx)
+    here.say(config, home, None, upstream)
+    here.set("forward", host=host, port=port, workers=workers, allow_anonymous=allow_anonymous)
+    chosen = _open(ctx, "forward")
+    from proxy.cli import start
+
+    listener = start.listen_data(chosen)
+    if chosen.forward.workers > 1:
+        raise typer.Exit(start.workers(chosen, listener))
+    start.mention_proxies()
+    port = listener.getsockname()[1]
+    own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
+    process.run("forward", forward_values(chosen), own)
+
+
+def ingest(
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    database: DatabaseFlag = None,
+) -> None:
+    """The background writer alone; stores what journals hold."""
+    door(ctx).say(config, home, database, None)
+    chosen = _open(ctx, "ingest")
+    check_database_file(chosen.database)
+    process.run("ingest", ingest_values(chosen, create=True), process.Own())
+
+
+def console(
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+) -> None:
+    """The console alone: health and metrics."""
+    here = door(ctx)
+    here.say(config, home, None, None)
+    here.set("console", host=host, port=port)
+    chosen = _open(ctx, "console")
+    from proxy.cli import start
+
+    listener = start.listen_console(chosen)
+    url = start.console_url(chosen, listener.getsockname()[1])
+    own = process.Own(listener, on_serving=lambda: start.show([f"console  {url}"]))
+    process.run("console", console_values(chosen), own)
+
+
+def _open(ctx: typer.Context, role: str) -> Settings:
+    """The settings of a role, its home made and its log open."""
+    check_installation()
+    chosen = settings(ctx)
+    from proxy.config import prepare_home
+
+    prepare_home(chosen.home)
+    log.set_up(role)
+    return chosen
+
+
+# Settings become values, by the names that the roles' options have
+
+
+def forward_values(settings: Settings) -> bytes:
+    """What a forward worker is told. Raises UsageError for a key that cannot be read."""
+    from proxy.config import fingerprint_key
+
+    hints = {name: presets.template_hint(name) for name in presets.TEMPLATES if name not in settings.upstreams}
+    return process.told(
+        {
+            "home": settings.home,
+            "node": socket.gethostname(),
+            "upstreams": [_upstream(name, each) for name, each in settings.upstreams.items()],
+            "templates": {name: hint for name, hint in hints.items() if hint is not None},
+            "fingerprint_key": fingerprint_key(settings.home, os.environ),
+            "redact_headers": settings.record.redact_headers,
+            "redact_query": settings.record.redact_query,
+            "expose_id": settings.forward.expose_id,
+            "strip_attribution": settings.forward.strip_attribution,
+            "limits": _limits(settings),
+            "max_request_body": settings.forward.max_request_body,
+            "record_bodies": settings.record.bodies,
+            "max_recorded_body": settings.record.max_recorded_body,
+            "max_journal": settings.record.max_journal,
+            "on_journal_failure": settings.forward.on_journal_failure,
+            "fsync_every": settings.forward.fsync,
+            "shutdown_grace": settings.forward.shutdown_grace,
+        }
+    )
+
+
+def _limits(settings: Settings) -> dict[str, object]:
+    return {
+        "head_bytes": settings.forward.max_head,
+        "headers": settings.forward.max_headers,
+        "connections": settings.forward.max_connections,
+        "head_seconds": settings.forward.head_timeout,
+        "body_seconds": settings.forward.body_timeout,
+    }
+
+
+def _upstream(name: str, upstream: UpstreamSettings) -> dict[str, object]:
+    timeouts = {
+        "connect": upstream.connect_timeout,
+        "first_byte": upstream.first_byte_timeout,
+        "idle": upstream.idle_timeout,
+    }
+    return {
+        "name": name,
+        "url": upstream.url,
+        "dialect": upstream.dialect,
+        "timeouts": timeouts,
+        "drain": upstream.on_client_leave == "drain",
+        "record": upstream.record,
+        "ca_file": upstream.ca_file,
+    }
+
+
+def ingest_values(settings: Settings, *, create: bool) -> bytes:
+    """What ingest is told; `create` lets it make a missing database. Raises UsageError for an unreadable key."""
+    from proxy.config import fingerprint_key
+
+    key = fingerprint_key(settings.home, os.environ)
+    return process.told(
+        {
+            "home": settings.home,
+            "database": settings.database,
+            "fingerprint_id": fingerprint_id(key),
+            "create": create,
+            "drain_timeout": DRAIN_TIMEOUT,
+        }
+    )
+
+
+def fingerprint_id(key: bytes) -> str:
+    """Which key fingerprints are made with, without telling it."""
+    return hashlib.sha256(b"wiretape fingerprint key:" + key).hexdigest()[:16]
+
+
+def console_values(settings: Settings) -> bytes:
+    """What the console is told."""
+    token = settings.console.token
+    return process.told(
+        {
+            "home": settings.home,
+            "host": settings.console.host,
+            "token": None if token is None else token.get_secret_value(),
+        }
+    )

@@ -1,0 +1,298 @@
+"""How `serve` and its like begin: the home is held, the database made ready, the ports bound; then roles are started.
+
+Must not know what a role does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import typer
+
+import proxy
+from proxy import presets
+from proxy.cli.door import check_database_file
+from proxy.cli.roles import DRAIN_TIMEOUT, console_values, forward_values, ingest_values
+from proxy.config import Settings, fingerprint_key
+from proxy.console.facts import look
+from proxy.errors import UsageError
+from proxy.status import read_all
+from proxy.store.engine import open_engine
+from proxy.store.errors import DatabaseAway
+from proxy.store.migrate import upgrade
+from proxy.supervise import Role, Stage, Supervisor
+
+_log = logging.getLogger("serve")
+
+BACKLOG = 4096
+PREDECESSOR = 10.0  # seconds in which what a killed serve had started lets go of its port and lock
+LOCKED = 2.0  # seconds that the start waits for a locked database; ingest waits for as long as it takes
+MARGIN = 5.0  # seconds beyond the time that a role allows itself
+SHOWN = ("openai", "anthropic", "gemini", "ollama", "demo")
+PROXY_VARIABLES = frozenset(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"))
+
+
+def everything(settings: Settings) -> int:
+    """Run all roles until told to stop; the exit code.
+
+    Raises UsageError, before anything is started.
+    """
+    home = settings.home
+    with _held(home):
+        fingerprint_key(home, os.environ)
+        # Made by now, or known not to be there: one that is missing later was moved away, and is not made anew.
+        existing = prepare_database(settings.database)
+        _await_ingest(home)
+        with listen_data(settings) as data, listen_console(settings) as console:
+            welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
+            mention_proxies()
+            ingest = Stage(
+                (_role("ingest", ingest_values(settings, create=not existing)),),
+                patience=DRAIN_TIMEOUT + MARGIN,
+                waiting="until ingest has stored what is in the journal",
+                progress=lambda: _lag(home),
+            )
+            last = Stage((_role("console", console_values(settings), console),), MARGIN, listeners=(console,))
+            stages = [_forward_stage(settings, data), ingest, last]
+            return Supervisor(home, "serve", stages, _environment(), lambda: show(welcome)).run()
+
+
+def workers(settings: Settings, listener: socket.socket) -> int:
+    """Run several forward workers on one port until told to stop; the exit code. Raises UsageError."""
+    fingerprint_key(settings.home, os.environ)
+    addresses = base_urls(settings, listener.getsockname()[1])
+    mention_proxies()
+    stages = [_forward_stage(settings, listener)]
+    return Supervisor(settings.home, "supervise", stages, _environment(), lambda: show(addresses)).run()
+
+
+def prepare_database(url: str) -> bool:
+    """Make the database if there is none, and bring it to this version's revision; whether that could be done.
+
+    One that is merely away is no reason not to record: ingest waits for it. Raises DatabaseTooNew and UsageError.
+    """
+    check_database_file(url)
+    try:
+        engine = open_engine(url, create=True, busy_timeout=LOCKED)
+        try:
+            upgrade(engine)
+        finally:
+            engine.dispose()
+        return True
+    except DatabaseAway as error:
+        _log.warning("%s; recording begins all the same, and ingest stores it once the database is back", error)
+        return False
+
+
+def mention_proxies() -> None:
+    """Who has set a proxy for all programs may expect it to be used."""
+    ignored = sorted(name for name, value in os.environ.items() if name.upper() in PROXY_VARIABLES and value)
+    if ignored:
+        verb = "is" if len(ignored) == 1 else "are"
+        _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
+
+
+# Ports and locks
+
+
+def listen_data(settings: Settings) -> socket.socket:
+    """The data port, bound. Raises UsageError."""
+    here = settings.forward
+    return _patiently(settings.home, "forward", lambda: _listen(here.host, here.port, "data port", "forward"))
+
+
+def listen_console(settings: Settings) -> socket.socket:
+    """The console's port, bound. Raises UsageError."""
+    here = settings.console
+    return _patiently(settings.home, "console", lambda: _listen(here.host, here.port, "console", "console"))
+
+
+class _Taken(UsageError):
+    """Somebody has it; who that is may be about to end."""
+
+
+def _listen(host: str, port: int, what: str, section: str) -> socket.socket:
+    setting = f"set {section}.port (WIRETAPE_{section.upper()}__PORT) to another, or to 0 for any free one"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"the {what}'s host {host} cannot be used ({error.strerror}); set {section}.host") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise _Taken(f"the {what} {host}:{port} is in use by another program; {setting}") from None
+        hint = f"set {section}.host" if error.errno == errno.EADDRNOTAVAIL else setting
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"the {what} cannot listen on {host}:{port} ({reason}); {hint}") from None
+    return listener
+
+
+@contextmanager
+def _held(home: Path) -> Iterator[None]:
+    """The home, for one serve at a time. Raises UsageError that names the other one."""
+    fd = _open_lock(home / "serve.lock")
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise UsageError(
+                f"`wiretape serve` runs on {home} already (pid {pid}); stop it, or give this one a --home of its own"
+            ) from None
+        with suppress(OSError):  # a full disk is no reason not to begin
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _await_ingest(home: Path) -> None:
+    """Until no other ingest holds the home. Raises UsageError when one does not let go."""
+
+    def free() -> None:
+        fd = _open_lock(home / "ingest.lock")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _Taken(f"another `wiretape ingest` stores the journals of {home}; stop it first") from None
+        finally:
+            os.close(fd)
+
+    _patiently(home, "ingest", free)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(
+            f"{path} cannot be made or opened ({reason}); make room, or set home to a folder of yours"
+        ) from None
+
+
+_T = TypeVar("_T")
+
+
+def _patiently(home: Path, role: str, attempt: Callable[[], _T]) -> _T:
+    """Try again while what is in the way may be the rest of a serve that was killed. Raises UsageError."""
+    deadline = time.monotonic() + PREDECESSOR
+    while True:
+        try:
+            return attempt()
+        except _Taken:
+            if time.monotonic() > deadline or not any(each.alive and each.role == role for each in read_all(home)):
+                raise
+        time.sleep(0.1)
+
+
+# What is started
+
+
+def _forward_stage(settings: Settings, listener: socket.socket) -> Stage:
+    grace = settings.forward.shutdown_grace
+    return Stage(
+        (_role("forward", forward_values(settings), listener),) * settings.forward.workers,
+        patience=grace + MARGIN,
+        waiting=f"for running streams to end, {grace:g} s at most",
+        listeners=(listener,),
+    )
+
+
+def _role(name: str, values: bytes, listener: socket.socket | None = None) -> Role:
+    # -P: a folder named proxy where the command was given must not pass for this package.
+    command = (sys.executable, "-P", "-m", "proxy.cli.process", name)
+    if listener is None:
+        return Role(name, command, values)
+    return Role(name, (*command, "--fd", str(listener.fileno())), values, (listener.fileno(),))
+
+
+def _environment() -> dict[str, str]:
+    """The children's: they find this very package, also where it is not installed."""
+    root = str(Path(proxy.__file__).parent.parent)
+    if root in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        return dict(os.environ)
+    paths = [root, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _lag(home: Path) -> int | None:
+    ingest = look(home).ingest
+    return None if ingest is None else ingest.facts.lag_bytes
+
+
+# What is said
+
+
+def show(lines: Sequence[str]) -> None:
+    """Print; whoever reads may have left already, which is no reason to stop recording."""
+    try:
+        typer.echo("\n".join(lines))
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def base_urls(settings: Settings, port: int) -> list[str]:
+    """A line for each upstream that is shown: the well-known ones, and what is configured."""
+    configured = [
+        name
+        for name, upstream in settings.upstreams.items()
+        if name not in presets.PRESETS or upstream.url != presets.PRESETS[name].url
+    ]
+    names = [*SHOWN, *(name for name in configured if name not in SHOWN)]
+    width = max(map(len, names))
+    host = settings.forward.host
+    lines = []
+    for name in names:
+        upstream = settings.upstreams[name]
+        lines.append(f"  {name:{width}}  {presets.base_url(name, host, port, upstream.url, upstream.dialect)}")
+    return ["base_url of", *lines, "more: wiretape upstreams"]
+
+
+def console_url(settings: Settings, port: int) -> str:
+    """Where the console is found on this machine."""
+    return f"http://{urlsplit(presets.base_url('demo', settings.console.host, port)).netloc}/"
+
+
+def _welcome(settings: Settings, data_port: int, console_port: int) -> list[str]:
+    return [
+        *base_urls(settings, data_port),
+        "",
+        f"console   {console_url(settings, console_port)}",
+        f"database  {settings.without_secrets()['database']}",
+        f"home      {settings.home}",
+        f"command   {command_path()}",
+        "Ctrl-C stops",
+    ]
+
+
+def command_path() -> str:
+    """How this command is called again, from anywhere."""
+    called = Path(sys.argv[0])
+    if called.name != "__main__.py":
+        return str(Path(shutil.which(sys.argv[0]) or called).absolute())
+    beside = Path(sys.executable).with_name("wiretape")
+    return str(beside) if beside.exists() else f"{sys.executable} -m proxy"

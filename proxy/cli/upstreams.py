@@ -1,0 +1,76 @@
+"""`upstreams`: what to give to an SDK for each provider, and what the templates still need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from proxy import presets
+from proxy.cli import render
+from proxy.cli.door import ConfigFlag, HomeFlag, UpstreamFlag, door, settings
+from proxy.errors import UsageError
+
+if TYPE_CHECKING:
+    from proxy.config import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(upstreams)
+
+
+def upstreams(
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    upstream: UpstreamFlag = None,
+    output: render.FormatFlag = render.Format.TABLE,
+) -> None:
+    """List the upstreams: the exact base_url for an SDK, and where its requests go."""
+    door(ctx).say(config, home, None, upstream)
+    chosen = settings(ctx)
+    port = _port(chosen)
+    rows = [_row(chosen, name, port) for name in chosen.upstreams]
+    templates = [_template(chosen, name, port) for name in presets.TEMPLATES if name not in chosen.upstreams]
+    if output is render.Format.JSON:
+        render.print_json([*rows, *templates])
+        return
+    columns = (
+        render.Column("name"),
+        render.Column("base_url"),
+        render.Column("upstream", least=20),
+        render.Column("dialect", drop=1),
+    )
+    render.table(columns, [[row[key] or "" for key in ("name", "base_url", "url", "dialect")] for row in rows])
+    if templates and render.on_terminal():
+        render.say("\nThese need an address of your own first:")
+    render.pairs([(row["name"] or "", row["to_set"] or "") for row in templates])
+
+
+def _row(chosen: Settings, name: str, port: int) -> dict[str, str | None]:
+    upstream = chosen.upstreams[name]
+    address = presets.base_url(name, chosen.forward.host, port, upstream.url, upstream.dialect)
+    return {"name": name, "base_url": address, "url": upstream.url, "dialect": upstream.dialect, "to_set": None}
+
+
+def _template(chosen: Settings, name: str, port: int) -> dict[str, str | None]:
+    """A provider that has no address yet; `to_set` says which setting gives it one."""
+    template = presets.TEMPLATES[name]
+    address = presets.base_url(name, chosen.forward.host, port, template.example, template.dialect)
+    to_set = presets.template_hint(name)
+    return {"name": name, "base_url": address, "url": None, "dialect": template.dialect, "to_set": to_set}
+
+
+def _port(chosen: Settings) -> int:
+    """The data port that is served now, else the one in the settings. Raises UsageError where neither is known."""
+    from proxy.status import read_all
+
+    serving = [each for each in read_all(chosen.home) if each.role == "forward" and each.fresh]
+    addresses = [each.facts.get("address") for each in serving]
+    ports = [address[1] for address in addresses if isinstance(address, list) and len(address) == 2]
+    if chosen.forward.port in ports or not ports:
+        if chosen.forward.port == 0:
+            raise UsageError("forward.port is 0, any free port: start `wiretape serve` first, or set one")
+        return chosen.forward.port
+    return int(ports[0])

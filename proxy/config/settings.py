@@ -1,0 +1,227 @@
+"""The settings: every key with its default and its meaning. A key that is not here is an error.
+
+Must not know where a value comes from.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from proxy import presets
+from proxy.config.values import (
+    Duration,
+    DurationOrNever,
+    Host,
+    Names,
+    OptionalCount,
+    OptionalDuration,
+    OptionalFile,
+    OptionalSize,
+    Size,
+    UpstreamUrl,
+    database_url,
+    folder,
+    loopback,
+    whole,
+    without_password,
+)
+from proxy.presets import Dialect
+
+UPSTREAMS = "upstreams"
+ANY_UPSTREAM = "NAME"
+
+Port = Annotated[int, whole(0, 65535)]
+
+
+def _token(value: object) -> object:
+    # It travels in a header, and a blank one would let everybody in.
+    if isinstance(value, str) and not (value.isascii() and value.isprintable() and value.strip() == value != ""):
+        raise ValueError("must be printable ASCII without blanks at its ends, and not empty")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ForwardSettings(_Section):
+    host: Host = Field(default="127.0.0.1", description="Address of the data port.")
+    port: Port = Field(default=8800, description="Data port; 0 takes any free one.")
+    workers: Annotated[int, whole(1, 256)] = Field(default=1, description="Processes that serve the data port.")
+    expose_id: bool = Field(default=True, description="Add `x-wiretape-exchange: <id>` to each response.")
+    shutdown_grace: Duration = Field(default=30.0, description="How long streams may go on once a stop was asked for.")
+    max_request_body: OptionalSize = Field(default=None, description="Longer request bodies are refused with 413.")
+    max_head: Size = Field(default=256 * 2**10, description="Longer request heads are refused with 431.")
+    max_headers: Annotated[int, whole(1, 100_000)] = Field(
+        default=1000, description="Requests with more headers are refused with 431."
+    )
+    max_connections: OptionalCount = Field(
+        default=None, description="More client connections of one worker are refused with 503."
+    )
+    head_timeout: Duration = Field(default=60.0, description="Longest wait for a whole request head (408).")
+    body_timeout: Duration = Field(
+        default=60.0, description="Longest silence within a request body that nothing was answered to yet (408)."
+    )
+    on_journal_failure: Literal["refuse", "pass"] = Field(
+        default="refuse",
+        description="When the journal cannot be written: refuse requests with 503, or pass them unrecorded.",
+    )
+    fsync: DurationOrNever = Field(
+        default=1.0, description="How often the journal is synced to disk: the most that a power loss costs."
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="Let the data port listen beyond this machine, for whoever reaches it."
+    )
+    strip_attribution: bool = Field(
+        default=False,
+        description="Take other gateways' attribution headers off; they are recorded as tags either way.",
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ForwardSettings:
+        if not loopback(self.host) and not self.allow_anonymous:
+            raise PydanticCustomError(
+                "host",
+                "reaches beyond this machine; set forward.allow_anonymous (--allow-anonymous) if all there may use it",
+            )
+        return self
+
+
+class ConsoleSettings(_Section):
+    host: Host = Field(default="127.0.0.1", description="Address of the console.")
+    port: Port = Field(default=8801, description="Port of the console; 0 takes any free one.")
+    token: Annotated[SecretStr, BeforeValidator(_token)] | None = Field(
+        default=None, description="What a reader must present; required when the console listens beyond this machine."
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ConsoleSettings:
+        if not loopback(self.host) and self.token is None:
+            raise PydanticCustomError(
+                "host", "reaches beyond this machine; set console.token (WIRETAPE_CONSOLE__TOKEN) to guard it"
+            )
+        return self
+
+
+class RecordSettings(_Section):
+    redact_headers: Names = Field(
+        default=(), description="More headers whose values are recorded as fingerprints only."
+    )
+    redact_query: Names = Field(
+        default=(), description="More query parameters whose values are recorded as fingerprints only."
+    )
+    bodies: bool = Field(default=True, description="Keep bodies; false: they are interpreted, then not stored.")
+    max_recorded_body: OptionalSize = Field(
+        default=None, description="Bytes of each body that are recorded; all of it passes."
+    )
+    max_journal: OptionalSize = Field(
+        default=10 * 2**30,
+        description="Room for journals that wait to be stored; when it is used up the journal has failed.",
+    )
+
+
+class UpstreamSettings(_Section):
+    url: UpstreamUrl = Field(description="Where requests go; required unless NAME is a preset.")
+    dialect: Dialect = Field(default="openai", description="The wire format; a preset's name brings its own.")
+    connect_timeout: OptionalDuration = Field(default=10.0, description="Longest wait for a connection.")
+    first_byte_timeout: OptionalDuration = Field(
+        default=None, description="Longest wait for the first byte of the response."
+    )
+    idle_timeout: OptionalDuration = Field(default=None, description="Longest silence within a response.")
+    on_client_leave: Literal["cancel", "drain"] = Field(
+        default="cancel",
+        description="When the client leaves: cancel the response, or read it to its end for its counts.",
+    )
+    ca_file: OptionalFile = Field(
+        default=None, description="PEM file of the only authorities that its certificate may come from."
+    )
+    record: Literal["all", "meta", "none"] = Field(
+        default="all", description="What is recorded: all of it, all but bodies, or nothing."
+    )
+
+
+class Settings(_Section):
+    """All of it. `source` is the file that was read; durations are seconds, sizes bytes, None is `none` or `never`."""
+
+    home: Path = Field(
+        default=Path("~/.local/share/wiretape"),
+        validate_default=True,
+        description="The folder of journals, status and the default database, mode 0700.",
+    )
+    database: str = Field(
+        default="sqlite:///<home>/wiretape.db",
+        validate_default=True,
+        repr=False,  # it may hold a password
+        description="Where recordings are stored: sqlite:/// and the path of a file.",
+    )
+    forward: ForwardSettings = ForwardSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    record: RecordSettings = RecordSettings()
+    upstreams: dict[str, UpstreamSettings] = {}
+    source: Path | None = None
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _home(cls, value: object, info: ValidationInfo) -> Path:
+        return folder(value, info.context or {})
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str, info: ValidationInfo) -> str:
+        home = info.data.get("home")
+        return value if home is None else database_url(value, home, info.context or {})
+
+    @field_serializer("database", when_used="json")
+    def _shown_database(self, value: str) -> str:
+        return without_password(value)
+
+    def without_secrets(self) -> dict[str, Any]:
+        """Plain data for JSON, each value as it could be written in a file; secrets and passwords are starred out."""
+        return self.model_dump(mode="json")
+
+    def base_url(self, upstream: str) -> str:
+        """The base URL to give to an SDK for a configured upstream. Raises KeyError."""
+        chosen = self.upstreams[upstream]
+        return presets.base_url(upstream, self.forward.host, self.forward.port, chosen.url, chosen.dialect)
+
+
+_SECTIONS: dict[tuple[str, ...], type[_Section]] = {
+    (): Settings,
+    ("forward",): ForwardSettings,
+    ("console",): ConsoleSettings,
+    ("record",): RecordSettings,
+    (UPSTREAMS, ANY_UPSTREAM): UpstreamSettings,
+}
+KEYS: tuple[tuple[str, ...], ...] = tuple(
+    (*prefix, name)
+    for prefix, section in _SECTIONS.items()
+    for name, about in section.model_fields.items()
+    if about.description is not None  # tables, and `source`, are no keys
+)
+
+
+def documented_keys() -> list[tuple[str, str, str]]:
+    """Every key as (dotted key, default as it would be written in TOML, meaning); `required` stands for no default."""
+    rows = []
+    for key in KEYS:
+        section = _SECTIONS[key[:-1]]
+        about = section.model_fields[key[-1]]
+        defaults = section.model_construct().model_dump(mode="json", include={key[-1]})
+        default = "required" if about.is_required() else json.dumps(defaults[key[-1]]).replace("null", "none")
+        rows.append((".".join(key), default, about.description or ""))
+    return rows

@@ -1,0 +1,241 @@
+"""How one value is written and read: durations, sizes, ports, hosts, addresses, names.
+
+Each reader raises ValueError with the end of a sentence that begins with the key. Must not know keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
+
+from proxy.presets import BUILT_IN
+
+UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+_QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+_SECONDS = {"": Decimal(1), "ms": Decimal("0.001"), "s": Decimal(1)}
+_SECONDS |= {"m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_BYTES = {"": Decimal(1), "b": Decimal(1)}
+_BYTES |= {f"{letter}b": Decimal(1000**power) for power, letter in enumerate("kmgt", 1)}
+_BYTES |= {f"{letter}ib": Decimal(1024**power) for power, letter in enumerate("kmgt", 1)}
+_LONGEST = Decimal(3650 * 86400)  # what every clock, timer and poll can still hold
+_LARGEST = Decimal(2**62)
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_DATABASES = ("sqlite:///", "postgresql://")  # whether it can serve the second one is for the store to say
+
+
+def _amount(value: object, units: Mapping[str, Decimal], most: Decimal) -> Decimal | None:
+    """A number, alone or with its unit, in seconds or bytes; None where it is neither, or out of range."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    found = _QUANTITY.fullmatch(str(value).strip().lower())
+    if found is None or found[2] not in units:
+        return None
+    amount = Decimal(found[1]) * units[found[2]]
+    return amount if amount <= most else None
+
+
+def _duration(word: str | None) -> Callable[[object], float | None]:
+    """`word` is how None is written; without one there is no None, but 0 is a duration too."""
+    expected = 'must be a duration such as "500ms", "30s" or "7d"' + (f', or "{word}"' if word else "")
+
+    def read(value: object) -> float | None:
+        if word is not None and value == word:
+            return None
+        amount = _amount(value, _SECONDS, _LONGEST)
+        if amount is None or (word is not None and amount == 0):
+            raise ValueError(expected)
+        return float(amount)
+
+    return read
+
+
+def _size(word: str | None) -> Callable[[object], int | None]:
+    """As `_duration`, in bytes."""
+    expected = 'must be a size such as "64KiB", "1MB" or "10GiB"' + (f', or "{word}"' if word else "")
+
+    def read(value: object) -> int | None:
+        if word is not None and value == word:
+            return None
+        amount = _amount(value, _BYTES, _LARGEST)
+        if amount is None or amount < 1:
+            raise ValueError(expected)
+        return int(amount)
+
+    return read
+
+
+def _written_duration(word: str) -> Callable[[float | None], str]:
+    def write(seconds: float | None) -> str:
+        if seconds is None:
+            return word
+        for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+            if seconds >= length and seconds % length == 0:
+                return f"{seconds / length:.0f}{unit}"
+        return f"{seconds * 1000:.15g}ms" if seconds else "0s"
+
+    return write
+
+
+def _written_size(size: int | None) -> str:
+    if size is None:
+        return "none"
+    for unit, length in (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size % length == 0:
+            return f"{size // length}{unit}"
+    return str(size)
+
+
+def whole(least: int, most: int) -> BeforeValidator:
+    """A whole number, as one or as its digits: `true` and 1.0 are none."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value.strip()):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return BeforeValidator(read)
+
+
+def _count(value: object) -> int | None:
+    if value == "none" or value is None:
+        return None
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise ValueError('must be a whole number from 1 to 1000000, or "none"')
+    return value
+
+
+def _file(value: object, info: ValidationInfo) -> Path | None:
+    if value == "none" or value is None:
+        return None
+    path = folder(value, info.context or {}, what="a file's path")
+    if not path.is_file():
+        raise ValueError(f"must be a file, and {path} is none")
+    return path
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """A list; in the environment its names stand between commas."""
+    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(i, str) and re.fullmatch(r"[!-~]+", i) for i in items):
+        raise ValueError('must be a list of names such as ["x-my-key", "x-other-key"]')
+    return tuple(items)
+
+
+def _host(value: object) -> str:
+    if isinstance(value, str):
+        text = value.strip().removeprefix("[").removesuffix("]")
+        if _address(text) or _HOST.fullmatch(text):
+            return text
+    raise ValueError('must be an address or a host name such as "127.0.0.1"')
+
+
+def _address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach a port on `host`."""
+    return ip_address(host).is_loopback if _address(host) else host.lower().rstrip(".") == "localhost"
+
+
+def upstream_url(value: object) -> str:
+    """An upstream's address, without a slash at its end. Never quotes what it refuses: it may hold a credential."""
+    if value == BUILT_IN:
+        return BUILT_IN
+    if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    if not re.fullmatch(r"[!-~]*", value) or "\\" in value:
+        raise ValueError("must not hold spaces, backslashes, control characters or letters outside ASCII")
+    parts = _split(value)
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password; clients bring their own credentials")
+    if "?" in value or "#" in value:
+        raise ValueError("must not hold a query or a fragment")
+    if not parts.hostname or not (_address(parts.hostname) or _HOST.fullmatch(parts.hostname)):
+        raise ValueError('must name a host, such as "https://api.openai.com"')
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.port != 0:  # urlsplit itself refuses what is no number, or too large
+            return parts
+    except ValueError:
+        pass
+    raise ValueError("must have a valid host, and a port from 1 to 65535 or none")
+
+
+def folder(value: object, environ: Mapping[str, str], what: str = "a folder's path") -> Path:
+    """An absolute path; `~` is the home folder that `environ` names."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"must be {what}")
+    text = str(value)
+    if "?" in text or not text.isprintable():
+        raise ValueError("must be a path without question marks and control characters")  # it goes into a database URL
+    if (text == "~" or text.startswith("~/")) and environ.get("HOME"):
+        text = environ["HOME"] + text[1:]
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("begins with ~, but whose home folder that is cannot be told; write the whole path") from None
+
+
+def database_url(value: str, home: Path, environ: Mapping[str, str]) -> str:
+    """`<home>` filled in; the path of an SQLite file made absolute."""
+    url = value.replace("<home>", str(home))
+    if not url.startswith(_DATABASES):
+        raise ValueError('must name an SQLite file, such as "sqlite:///<home>/wiretape.db"')
+    if not url.startswith("sqlite:///"):
+        return url
+    path = url.removeprefix("sqlite:///")
+    if path in {"", ":memory:"} or "?" in path:
+        raise ValueError("must name a file, which several processes share, and nothing else")
+    return f"sqlite:///{folder(path, environ)}"
+
+
+def without_password(url: str) -> str:
+    """A database URL as it may be shown."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    if at:
+        url = f"{scheme}{slashes}{user.partition(':')[0]}{':***' if ':' in user else ''}@{tail}"
+    base, mark, query = url.partition("?")
+    shown = [(name, "***" if "pass" in name.lower() else value) for name, value in parse_qsl(query)]
+    return base + mark + urlencode(shown, safe="*/")
+
+
+Duration = Annotated[float, BeforeValidator(_duration(None)), PlainSerializer(_written_duration(""), when_used="json")]
+OptionalDuration = Annotated[
+    float | None, BeforeValidator(_duration("none")), PlainSerializer(_written_duration("none"), when_used="json")
+]
+DurationOrNever = Annotated[
+    float | None, BeforeValidator(_duration("never")), PlainSerializer(_written_duration("never"), when_used="json")
+]
+Size = Annotated[int, BeforeValidator(_size(None)), PlainSerializer(_written_size, when_used="json")]
+OptionalSize = Annotated[int | None, BeforeValidator(_size("none")), PlainSerializer(_written_size, when_used="json")]
+OptionalCount = Annotated[
+    int | None, BeforeValidator(_count), PlainSerializer(lambda count: "none" if count is None else count)
+]
+OptionalFile = Annotated[
+    Path | None, BeforeValidator(_file), PlainSerializer(lambda path: "none" if path is None else str(path))
+]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Host = Annotated[str, BeforeValidator(_host)]
+UpstreamUrl = Annotated[str, BeforeValidator(upstream_url)]

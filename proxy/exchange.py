@@ -1,0 +1,169 @@
+"""The nouns that every part shares: sides, wire ends, outcomes, origins, exchange ids.
+
+Knows nothing of HTTP, files or databases. The numbers are stored: never renumber, only add.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Side(IntEnum):
+    """Which part of an exchange a byte or a header belongs to."""
+
+    REQUEST = 0
+    RESPONSE = 1
+    RESPONSE_TRAILERS = 2
+    REQUEST_TRAILERS = 3
+
+
+class WireEnd(IntEnum):
+    """How carrying ended, as forward saw it (`WORKER_DIED` is ingest's, for a worker that could not say)."""
+
+    UPSTREAM_END = 0
+    CLIENT_LEFT = 1
+    UPSTREAM_ERROR = 2
+    JOURNAL_ERROR = 3
+    WORKER_DIED = 4
+    REFUSED = 5
+
+
+class Outcome(IntEnum):
+    """What became of an exchange, as ingest concludes; it speaks of carriage only (an HTTP 429 is `COMPLETED`)."""
+
+    COMPLETED = 0
+    CLIENT_LEFT = 1
+    UPSTREAM_FAILED = 2
+    REFUSED = 3
+    INTERRUPTED = 4
+
+
+class Origin(IntEnum):
+    """Where an exchange comes from; spend counts `LIVE` and `RESEND`."""
+
+    LIVE = 0
+    RESEND = 1
+    PLAYBACK = 2
+    DEMO = 3
+    IMPORT = 4
+
+
+class ExchangeIds:
+    """UUIDv7 ids (RFC 9562, 5.7) that never go backwards within one worker, whatever the clock does.
+
+    The 12 bits after the milliseconds hold the sub-millisecond fraction (method 3 of 6.2); equal or earlier clock
+    readings continue from the last value.
+    """
+
+    def __init__(self, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        self._now_us = now_us
+        self._last = 0
+        # Unique, not secret: seeding from the system once is enough, and asking it for each id costs 5 % of a request.
+        self._random = random.Random(os.urandom(32))  # noqa: S311 - nothing is guarded by an id being hard to guess
+
+    def next(self) -> UUID:
+        return UUID(int=self.next_number())
+
+    def next_number(self) -> int:
+        """The next id as a number: to make a UUID of it costs more than the number."""
+        ms, us = divmod(self._now_us(), 1000)
+        stamp = (ms << 12) | (us * 4096 // 1000)
+        self._last = stamp = max(stamp, self._last + 1)
+        noise = self._random.getrandbits(62)
+        return (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0x2 << 62 | noise
+
+
+def id_time_us(exchange: UUID) -> int:
+    """Microseconds since 1970 at which the id was made (millisecond accuracy is all that other makers promise)."""
+    stamp = (exchange.int >> 80) * 1000
+    return stamp + ((exchange.int >> 64) & 0xFFF) * 1000 // 4096
+
+
+# What records carry: the payloads of a journal's request heads, response heads, trailers, changes, gaps and ends.
+# Header names and values are latin-1 text, credentials are redacted already. Times are microseconds since the
+# exchange began. A field may be added with a default; none may change its meaning.
+
+HeaderList = list[tuple[str, str]]
+
+
+class RequestHead(msgspec.Struct, omit_defaults=True):
+    """`ordinal` counts the journal's exchanges from 1 without holes; `started_us` is since 1970."""
+
+    ordinal: int
+    started_us: int
+    upstream: str
+    dialect: str
+    method: str
+    target: str
+    http_version: str
+    headers: HeaderList
+    client: str = ""
+    credential: str | None = None
+    session: str | None = None
+    tags: HeaderList = []
+    record: str = "all"
+    origin: int = Origin.LIVE
+
+
+class ResponseHead(msgspec.Struct, omit_defaults=True):
+    """A final (or, later, interim) response head as the upstream sent it."""
+
+    status: int
+    headers: HeaderList
+    reason: str = ""
+
+
+class Trailers(msgspec.Struct):
+    side: int
+    headers: HeaderList
+
+
+class Change(msgspec.Struct, omit_defaults=True):
+    """What of the bytes was changed on the way; `kind` is `response_header_added` or `own_response`.
+
+    `headers` are the added ones; for an own response all of them, with `status` and `body`.
+    """
+
+    kind: str
+    headers: HeaderList
+    status: int | None = None
+    body: str | None = None
+
+
+class Gap(msgspec.Struct, omit_defaults=True):
+    """`size` body bytes of a side that crossed the wire and are not in the journal; `reason` is `journal` or `cap`."""
+
+    side: int
+    size: int
+    reason: str
+
+
+class End(msgspec.Struct, omit_defaults=True):
+    """How an exchange ended: counts of what crossed the wire (recorded or not), and SHA-256 of the bodies, as hex.
+
+    The in-hashes are over what came in, the out-hashes over what was passed on (None: the same).
+    """
+
+    wire_end: int
+    error: str | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    request_chunks: int = 0
+    response_chunks: int = 0
+    request_sent_us: int | None = None
+    head_us: int | None = None
+    first_byte_us: int | None = None
+    last_byte_us: int | None = None
+    overhead_us: int = 0
+    masked: bool = False
+    request_hash: str = ""
+    request_out_hash: str | None = None
+    response_hash: str = ""
+    response_out_hash: str | None = None

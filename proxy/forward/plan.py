@@ -1,0 +1,170 @@
+"""What a request's head decides before the first byte moves: its upstream, the head it gets there, how it is recorded.
+
+A program's heads differ in little but their Content-Length, so a plan is made of all the rest, once. What is refused
+here was never an exchange. Must not know sockets or the journal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import dataclass
+
+from proxy.exchange import HeaderList, RequestHead
+from proxy.forward import answers, headers, routes
+from proxy.forward.answers import Answer
+from proxy.forward.attribution import wishes
+from proxy.forward.policy import Policy, stricter
+from proxy.forward.recorder import is_coded
+from proxy.forward.redact import Redactor
+from proxy.forward.routes import BadTags, BadTarget, Destination, Route, route
+from proxy.wire.interface import ClientRequest, UpstreamRequest
+from proxy.wire.request import encode_head
+
+_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
+
+
+class TurnedAway(Exception):
+    """A request that is answered by us and never becomes an exchange."""
+
+    def __init__(self, answer: Answer, dialect: str = "openai") -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+        self.dialect = dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """For every request whose head differs from one in nothing but the value of its Content-Length, whose place is left
+    open: between `before` and `after` in the upstream's head, and at the request's own `length_at` in `headers`."""
+
+    destination: Destination
+    record: str  # all, meta or none
+    target: bytes  # at the upstream
+    before: bytes
+    after: bytes
+    method: str
+    recorded_target: str
+    headers: HeaderList  # as they are recorded
+    shows_length: bool
+    coded: bool  # the body, which is not looked into then
+    credential: str | None
+    session: str | None
+    tags: HeaderList
+
+    def request(self, asked: ClientRequest) -> UpstreamRequest:
+        """The request as it goes to the upstream."""
+        head = self.before
+        if asked.length_at >= 0:
+            head = b"%b%b%b" % (head, asked.headers[asked.length_at][1], self.after)
+        return UpstreamRequest(asked.method, self.target, head, asked.chunked, asked.upgrade)
+
+    def recorded(self, asked: ClientRequest, client: str) -> RequestHead:
+        """The head as it is recorded, still without its ordinal."""
+        shown, place = self.headers, asked.length_at
+        if self.shows_length:
+            shown = shown.copy()
+            shown[place] = (shown[place][0], asked.headers[place][1].decode("ascii"))
+        return RequestHead(
+            0,
+            time.time_ns() // 1000,
+            self.destination.name,
+            self.destination.dialect,
+            self.method,
+            self.recorded_target,
+            asked.version,
+            shown,
+            client,
+            self.credential,
+            self.session,
+            self.tags,
+            self.record,
+            self.destination.origin,
+        )
+
+
+class Planner:
+    """`destinations` by the name in the URL."""
+
+    def __init__(self, destinations: dict[bytes, Destination], redactor: Redactor, policy: Policy) -> None:
+        self._destinations = destinations
+        self._redactor = redactor
+        self._policy = policy
+
+    def plan(self, asked: ClientRequest) -> Plan:
+        """Raises TurnedAway."""
+        known = asked.known
+        if known is not None and known.owner is self and isinstance(known.memo, Plan):
+            return known.memo
+        plan = self._make(asked)
+        if known is not None:
+            known.owner, known.memo = self, plan
+        return plan
+
+    def _make(self, asked: ClientRequest) -> Plan:
+        found = self._route(asked)
+        destination = found.destination
+        try:
+            wished = wishes(asked.headers)
+        except BadTags as error:
+            raise TurnedAway(answers.bad_request(str(error)), destination.dialect) from None
+        record = stricter(destination.record, wished.record)
+        if record == "all" and not self._policy.record_bodies:
+            record = "meta"
+        redactor = self._redactor
+        passed = headers.to_upstream(asked, destination.host, strip_attribution=self._policy.strip_attribution)
+        place = asked.length_at
+        shown = redactor.headers(asked.headers)
+        before, after = encode_head(asked.method, found.target, passed), b""
+        if place >= 0:
+            before, after = _cut_out(before, asked.headers[place])
+        return Plan(
+            destination=destination,
+            record=record,
+            target=found.target,
+            before=before,
+            after=after,
+            method=asked.method.decode(),
+            recorded_target=redactor.target(asked.target).decode("latin-1"),
+            headers=shown,
+            shows_length=place >= 0 and shown[place][1].encode("latin-1") == asked.headers[place][1],
+            coded=is_coded(shown),
+            credential=redactor.credential(asked.headers, asked.target),
+            session=redactor.text(wished.session) if wished.session is not None else None,
+            tags=[(redactor.text(name), redactor.text(value)) for name, value in (*found.tags, *wished.tags)],
+        )
+
+    def _route(self, asked: ClientRequest) -> Route:
+        if asked.method in _REFUSED_METHODS:
+            raise TurnedAway(answers.no_method(asked.method.decode()))
+        try:
+            found = route(asked.target, self._destinations)
+        except (BadTarget, BadTags) as error:
+            raise TurnedAway(answers.bad_request(str(error))) from None
+        if found is None:
+            raise TurnedAway(self._unknown(routes.first_name(asked.target).decode("latin-1")))
+        doubled = routes.doubled_segment(found.target)
+        if doubled == "v1":
+            # The upstream would answer 404 without a word on why.
+            name = found.destination.name
+            text = f"the path has {doubled} twice: the base_url is one /{doubled} too long; see `wiretape upstreams`"
+            raise TurnedAway(Answer(404, "doubled_segment", f"{name}: {text}"), found.destination.dialect)
+        return found
+
+    def _unknown(self, name: str) -> Answer:
+        known = sorted(key.decode() for key in self._destinations)
+        hint = self._policy.templates.get(name)
+        if hint is not None:
+            return Answer(404, "unknown_upstream", f"the upstream {name!r} needs a value first: {hint}")
+        nearest = difflib.get_close_matches(name, known, 1)
+        guess = f", did you mean {nearest[0]!r}?" if nearest else ";"
+        shown = name if len(name) <= 64 else name[:64] + "…"
+        shown = self._redactor.target(shown.encode("latin-1", "replace")).decode("latin-1")
+        text = f"no upstream is named {shown!r}{guess} the first segment of the path names one of: {', '.join(known)}"
+        return Answer(404, "unknown_upstream", text)
+
+
+def _cut_out(head: bytes, length: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """What is around the value of its one Content-Length."""
+    before, name, rest = head.partition(b"\r\n%b: " % length[0])
+    return before + name, rest[len(length[1]) :]

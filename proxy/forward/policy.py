@@ -1,0 +1,29 @@
+"""What the configuration says about requests, as plain values. Must not know where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says about relaying."""
+
+    expose_id: bool
+    max_request_body: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says about requests. `templates` are upstream names that need a value, with a hint."""
+
+    rules: Rules
+    record_bodies: bool
+    strip_attribution: bool
+    templates: dict[str, str]
+
+
+def stricter(one: str, other: str) -> str:
+    """Of two wishes how much to record (`all`, `meta`, `none`) the one that records less."""
+    order = ("none", "meta", "all")
+    return order[min(order.index(one), order.index(other))]

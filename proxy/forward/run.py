@@ -1,0 +1,255 @@
+"""The role `forward`: one worker that serves the data port until it is told to stop.
+
+Puts journal, upstreams and application together from plain values; says once a second how it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+import uvloop
+
+from proxy.errors import UsageError
+from proxy.exchange import ExchangeIds, Origin
+from proxy.forward.app import App
+from proxy.forward.demo import DemoUpstream
+from proxy.forward.policy import Policy, Rules
+from proxy.forward.recording import Recording
+from proxy.forward.redact import Redactor
+from proxy.forward.routes import Destination
+from proxy.journal.writer import JournalError, JournalWriter
+from proxy.status import StatusFile
+from proxy.wire.interface import Timeouts, Upstream
+from proxy.wire.limits import Limits
+from proxy.wire.pool import PooledUpstream
+from proxy.wire.server import ServerProtocol
+from proxy.wire.tls import tls_context
+
+_log = logging.getLogger("forward")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamOptions:
+    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one."""
+
+    name: str
+    url: str
+    dialect: str
+    timeouts: Timeouts
+    drain: bool
+    record: str
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop."""
+
+    home: Path
+    node: str
+    listener: socket.socket
+    upstreams: tuple[UpstreamOptions, ...]
+    templates: dict[str, str]
+    fingerprint_key: bytes
+    redact_headers: tuple[str, ...] = ()
+    redact_query: tuple[str, ...] = ()
+    expose_id: bool = True
+    strip_attribution: bool = False
+    limits: Limits = field(default_factory=Limits)
+    max_request_body: int | None = None
+    record_bodies: bool = True
+    max_recorded_body: int | None = None
+    max_journal: int | None = None
+    on_journal_failure: str = "refuse"
+    fsync_every: float | None = 1.0
+    shutdown_grace: float = 30.0
+    lifeline: int | None = None
+    on_serving: Callable[[], None] = field(default=lambda: None)
+
+
+def run(options: Options) -> None:
+    """Serve until SIGTERM, SIGINT or the lifeline's end; running streams get `shutdown_grace` seconds."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        worker = _Worker(options)
+        # What is here now stays, and exchanges leave next to no garbage: the collector need not look after each few.
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 50)
+        runner.run(worker.serve())
+
+
+def destination(options: UpstreamOptions) -> Destination:
+    """The route's end for a configured upstream. Raises UsageError for a ca_file that is of no use."""
+    if options.url == "demo:":
+        demo = DemoUpstream()
+        return Destination(
+            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain
+        )
+    parts = urlsplit(options.url)
+    assert parts.hostname is not None, "the configuration checks URLs"
+    try:
+        tls = tls_context(options.ca_file) if parts.scheme == "https" else None
+    except UsageError as error:
+        raise UsageError(f"upstreams.{options.name}.{error}") from None
+    port = parts.port or (443 if tls is not None else 80)
+    upstream: Upstream = PooledUpstream(parts.hostname, port, tls, options.timeouts)
+    return Destination(
+        name=options.name,
+        dialect=options.dialect,
+        upstream=upstream,
+        host=parts.netloc.encode(),
+        base_path=parts.path.rstrip("/").encode(),
+        origin=Origin.LIVE,
+        record=options.record,
+        drain=options.drain,
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
+        yield
+
+
+class _Worker:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._status = StatusFile(options.home, "forward")
+        self._journal = JournalWriter(
+            options.home / "journal",
+            node=options.node,
+            worker=ExchangeIds().next(),
+            max_bytes=options.max_journal,
+            fsync_every=options.fsync_every,
+        )
+        self._recording = Recording(self._journal, options.on_journal_failure, options.max_recorded_body)
+        self._destinations = {item.name.encode(): destination(item) for item in options.upstreams}
+        self._app = App(
+            self._destinations,
+            self._recording,
+            Redactor(options.fingerprint_key, options.redact_headers, options.redact_query),
+            Policy(
+                Rules(options.expose_id, options.max_request_body),
+                options.record_bodies,
+                options.strip_attribution,
+                options.templates,
+            ),
+            self._problem,
+        )
+        self._stopping = False
+        self._said: str | None = None  # of the journal's failure, in the log
+        self._told = 0  # failures that the log knows of
+        self._server = _Server(
+            uvicorn.Config(
+                self._app,
+                # uvicorn only calls it, whatever it is
+                http=partial(ServerProtocol, options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=4096,
+                # uvicorn hands it to asyncio.wait_for, which takes fractions too
+                timeout_graceful_shutdown=options.shutdown_grace,  # type: ignore[arg-type]
+            )
+        )
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, self._stop)
+        if self._options.lifeline is not None:
+            loop.add_reader(self._options.lifeline, self._stop)
+        ticking = loop.create_task(self._tick())
+        try:
+            await self._server.serve(sockets=[self._options.listener])
+        finally:
+            ticking.cancel()
+            self._app.stop()
+            await asyncio.sleep(0)  # what that wrote goes out at the end of the loop's turn
+            for item in self._destinations.values():
+                item.upstream.close()
+            self._recording.settle()
+            self._journal.close()
+            self._tell(stopped=True)
+
+    def _stop(self) -> None:
+        if self._options.lifeline is not None:
+            asyncio.get_running_loop().remove_reader(self._options.lifeline)
+        if self._stopping:
+            self._server.force_exit = True
+        self._stopping = True
+        self._server.should_exit = True
+
+    async def _tick(self) -> None:
+        announced = False
+        while True:
+            if self._server.started and not announced:
+                announced = True
+                self._options.on_serving()
+            self._journal.refresh()
+            self._recording.settle()
+            if self._recording.failing is not None:
+                self._try_again()
+            self._say()
+            self._tell()
+            await asyncio.sleep(1.0 if announced else 0.02)
+
+    def _try_again(self) -> None:
+        """Whether the journal works again must show without a request that risks its luck."""
+        try:
+            self._recording.try_again()
+        except JournalError as error:
+            self._recording.failing = str(error)
+
+    def _say(self) -> None:
+        """In the log when it changes, not every second; also a failure that was over before anybody looked."""
+        recording = self._recording
+        if recording.failures > self._told and recording.last_failure != self._said:
+            self._said = recording.last_failure
+            _log.warning("%s", self._said)
+        self._told = recording.failures
+        if recording.failing is None and self._said is not None:
+            self._said = None
+            _log.info("the journal can be written again")
+
+    def _problem(self) -> str | None:
+        if self._stopping:
+            return "shutting down"
+        return self._recording.failing
+
+    def _tell(self, *, stopped: bool = False) -> None:
+        recording, journal = self._recording, self._journal
+        self._status.write(
+            {
+                "worker": str(journal.worker),
+                "stopped": stopped,
+                "address": list(self._options.listener.getsockname()[:2]) if not stopped else None,
+                "problem": self._problem(),
+                "accepted": recording.accepted,
+                "unrecorded": recording.unrecorded,
+                "active": self._app.active,
+                "turned_away": dict(self._app.turned_away),
+                "journal_failures": recording.failures,
+                "journal_bytes": journal.bytes,
+                "journal_records": journal.records,
+                "waiting_bytes": journal.waiting_bytes,
+                "journal_writes": journal.write_times.by_seconds(),
+                "journal_write_ns": journal.write_times.total_ns,
+            }
+        )

@@ -1,0 +1,236 @@
+"""Records become rows, unparsed: what a payload's bytes mean is left to interpretation at the exchange's end.
+
+Pure bookkeeping: no files, no database.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+
+from proxy.exchange import (
+    Change,
+    End,
+    Gap,
+    Origin,
+    RequestHead,
+    ResponseHead,
+    Side,
+    Trailers,
+    WireEnd,
+    id_time_us,
+)
+from proxy.ingest.complete import outcome
+from proxy.journal import record
+from proxy.journal.record import Record
+from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow, HeadRow, JournalRow
+
+_log = logging.getLogger("ingest")
+
+_request_head = msgspec.json.Decoder(RequestHead)
+_response_head = msgspec.json.Decoder(ResponseHead)
+_trailers = msgspec.json.Decoder(Trailers)
+_change = msgspec.json.Decoder(Change)
+_gap = msgspec.json.Decoder(Gap)
+_end = msgspec.json.Decoder(End)
+
+META = 1  # ExchangeRow.record: everything but bodies
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one transaction. `bodiless` are exchanges that ended in it and whose bodies are not to be kept."""
+
+    exchanges: dict[UUID, ExchangeRow] = field(default_factory=dict)
+    heads: list[HeadRow] = field(default_factory=list)
+    chunks: list[ChunkRow] = field(default_factory=list)
+    changes: list[ChangeRow] = field(default_factory=list)
+    gaps: list[GapRow] = field(default_factory=list)
+    bodiless: list[UUID] = field(default_factory=list)
+    notes: dict[UUID, str] = field(default_factory=dict)  # why an exchange is stored without interpretation
+
+
+class Copier:
+    """One journal's records, in order. `journal` and `open` are as of the last record taken."""
+
+    def __init__(self, journal: JournalRow, still_open: dict[UUID, ExchangeRow]) -> None:
+        self.journal = journal
+        self.open = still_open
+        self.batch = Batch()
+        self._ids: dict[bytes, UUID] = {}
+        self._next_seq: dict[UUID, int] = {}
+
+    def take(self, item: Record) -> bool:
+        """Copy a record into the batch; False where its payload is not what its kind says."""
+        if item.exchange == record.NIL:
+            return True
+        exchange = self._ids.get(item.exchange)
+        if exchange is None:
+            exchange = self._ids[item.exchange] = UUID(item.exchange.decode())
+        try:
+            known = self._copy(exchange, item)
+        except (ValueError, RecursionError):  # every DecodeError is a ValueError
+            known = False
+        if known:
+            self._note_hole(exchange, item.seq)
+        else:
+            self._lose(exchange, item.seq)
+        return known
+
+    def lose(self, exchange: bytes, seq: int) -> None:
+        """One record of an exchange is damaged."""
+        if exchange != record.NIL:
+            self._lose(UUID(exchange.decode()), seq)
+
+    def pass_over(self, item: Record, why: str) -> None:
+        """Leave one record out because the database cannot take it; the exchange says so."""
+        self.lose(item.exchange, item.seq)
+        if item.exchange != record.NIL:
+            self.batch.notes[UUID(item.exchange.decode())] = why
+
+    def die(self) -> None:
+        """The worker is dead: end what it left open."""
+        for row in list(self.open.values()):
+            row.wire_end = WireEnd.WORKER_DIED
+            row.error = "the worker died before the exchange ended"
+            self._close(row)
+
+    def _copy(self, exchange: UUID, item: Record) -> bool:
+        """False for a kind that this program does not know. Raises ValueError and RecursionError for its payload."""
+        kind = item.kind
+        if kind == record.RESPONSE_CHUNK:
+            row = self.open.get(exchange) or self._row(exchange)
+            row.response_bytes += len(item.payload)
+            row.response_chunks += 1
+            self.batch.chunks.append(ChunkRow(exchange, Side.RESPONSE, item.seq, item.at_us, item.payload))
+        elif kind == record.REQUEST_CHUNK:
+            row = self.open.get(exchange) or self._row(exchange)
+            row.request_bytes += len(item.payload)
+            row.request_chunks += 1
+            self.batch.chunks.append(ChunkRow(exchange, Side.REQUEST, item.seq, item.at_us, item.payload))
+        elif kind == record.REQUEST_HEAD:
+            self._begin(exchange, item, _request_head.decode(item.payload))
+        elif kind == record.RESPONSE_HEAD:
+            self._answered(exchange, item, _response_head.decode(item.payload))
+        elif kind == record.END:
+            self._finish(exchange, item, _end.decode(item.payload))
+        elif kind == record.TRAILERS:
+            trailers = _trailers.decode(item.payload)
+            self._row(exchange)
+            self.batch.heads.append(
+                HeadRow(exchange, trailers.side, item.seq, item.at_us, None, None, trailers.headers)
+            )
+        elif kind == record.CHANGE:
+            _change.decode(item.payload)
+            text = item.payload.decode()
+            if exchange not in self.open:
+                self._row(exchange)
+            self.batch.changes.append(ChangeRow(exchange, item.seq, item.at_us, text))
+        elif kind == record.GAP:
+            gap = _gap.decode(item.payload)
+            self._row(exchange).unrecorded_bytes += gap.size
+            self.batch.gaps.append(GapRow(exchange, item.seq, item.at_us, gap.side, gap.size, gap.reason))
+        else:
+            return False
+        return True
+
+    def _begin(self, exchange: UUID, item: Record, head: RequestHead) -> None:
+        origin = Origin(head.origin)
+        journal = self.journal
+        journal.stored += 1
+        journal.highest_ordinal = max(journal.highest_ordinal, head.ordinal)
+        row = self._row(exchange)
+        row.ordinal = head.ordinal
+        row.started_us = head.started_us
+        row.origin = origin
+        row.upstream = head.upstream
+        row.dialect = head.dialect
+        row.method = head.method
+        row.target = head.target
+        row.http_version = head.http_version
+        row.client = head.client or None
+        row.client_kind = _client_kind(head)
+        row.credential = head.credential
+        row.session = head.session
+        row.tags = sorted(set(head.tags))
+        row.record = META if head.record == "meta" else 0
+        self.batch.heads.append(HeadRow(exchange, Side.REQUEST, item.seq, item.at_us, None, None, head.headers))
+
+    def _answered(self, exchange: UUID, item: Record, head: ResponseHead) -> None:
+        row = self._row(exchange)
+        if head.status >= 200 or head.status == 101:  # the other 1xx are interim
+            row.status = head.status
+            row.reason = head.reason or None
+            row.head_us = item.at_us
+        self.batch.heads.append(
+            HeadRow(exchange, Side.RESPONSE, item.seq, item.at_us, head.status, head.reason, head.headers)
+        )
+
+    def _finish(self, exchange: UUID, item: Record, end: End) -> None:
+        wire_end = WireEnd(end.wire_end)
+        hashes = [_hash(each) for each in (end.request_hash, end.response_hash)]
+        out_hashes = [_hash(each) for each in (end.request_out_hash, end.response_out_hash)]
+        row = self._row(exchange)
+        self._note_hole(exchange, item.seq)
+        row.wire_end = wire_end
+        row.error = end.error
+        row.end_us = item.at_us
+        row.request_bytes, row.response_bytes = end.request_bytes, end.response_bytes
+        row.request_chunks, row.response_chunks = end.request_chunks, end.response_chunks
+        row.request_sent_us, row.head_us = end.request_sent_us, end.head_us
+        row.first_byte_us, row.last_byte_us = end.first_byte_us, end.last_byte_us
+        row.overhead_us = end.overhead_us
+        row.masked = int(end.masked)
+        row.request_hash, row.response_hash = hashes
+        row.request_out_hash, row.response_out_hash = out_hashes
+        self._close(row)
+
+    def _close(self, row: ExchangeRow) -> None:
+        row.outcome = outcome(row)
+        self._row(row.id)
+        self.open.pop(row.id, None)
+        self._next_seq.pop(row.id, None)
+        self._ids.pop(row.id.hex.encode(), None)
+        if row.record == META:
+            self.batch.bodiless.append(row.id)
+
+    def _row(self, exchange: UUID) -> ExchangeRow:
+        """The exchange's row, to be written with this batch. One whose head was lost begins with what came instead."""
+        row = self.open.get(exchange)
+        if row is None:
+            row = self.open[exchange] = ExchangeRow(
+                id=exchange, journal=self.journal.id, started_us=id_time_us(exchange), node=self.journal.node
+            )
+            self._next_seq[exchange] = 0
+        self.batch.exchanges[exchange] = row
+        return row
+
+    def _lose(self, exchange: UUID, seq: int) -> None:
+        self._row(exchange).lost_records += 1
+        if exchange in self._next_seq:
+            self._note_hole(exchange, seq)
+
+    def _note_hole(self, exchange: UUID, seq: int) -> None:
+        """Count the records of an exchange that are missing before this one. What was last before this ingest took the
+        journal up is not known."""
+        if exchange not in self.open:
+            return
+        expected = self._next_seq.get(exchange, seq)
+        if seq > expected:
+            self._row(exchange).lost_records += seq - expected
+        self._next_seq[exchange] = max(expected, seq + 1)
+
+
+def _client_kind(head: RequestHead) -> str | None:
+    """The User-Agent, such as `OpenAI/Python 2.54.0`."""
+    for name, value in head.headers:
+        if name.lower() == "user-agent":
+            return value[:64] or None
+    return None
+
+
+def _hash(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text else None

@@ -1,0 +1,292 @@
+"""The role `ingest`: the loop that reads what journals hold, stores it, and removes what is stored.
+
+Rows and the position they reach commit in one transaction, so that whatever dies, no row is there twice and none is
+missing. A database that is away stops nothing but this loop; everything waits in the journal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from uuid import UUID
+
+from proxy.errors import UsageError
+from proxy.ingest.attempt import Attempts
+from proxy.ingest.carry import Carrier
+from proxy.journal.reader import journals
+from proxy.journal.writer import segment_name
+from proxy.log import safe
+from proxy.status import StatusFile, forget, read_all
+from proxy.store import Engine
+from proxy.store.engine import check_version, let_go, open_engine, require_file
+from proxy.store.errors import DatabaseAway, DatabaseTooNew, DatabaseTooOld
+from proxy.store.rows import JournalRow
+from proxy.store.write import Writer
+
+_log = logging.getLogger("ingest")
+
+IDLE_WAIT = 0.1  # seconds between looks at the journals; with reading and committing it stays below 200 ms
+AWAY_WAIT = 1.0
+LOCK_WAIT = 1.0  # seconds for another's lock, in which no status is written and no signal heard
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """Plain values out of the configuration. `fingerprint_id` tells which key the fingerprints are made with.
+
+    `upgrade` brings a database to this version's revision; few starts need it, and what it takes is slow to load.
+    `create`: a database file that is missing at the start is made, later it is waited for. `lifeline` is a
+    descriptor whose end-of-file means: drain and stop. `drain_timeout` is in seconds.
+    """
+
+    home: Path
+    database: str
+    fingerprint_id: str
+    upgrade: Callable[[Engine], None]
+    create: bool = True
+    lifeline: int | None = None
+    drain_timeout: float = 60.0
+
+
+def run(options: IngestOptions) -> None:
+    """Store until told to stop, then drain. Raises UsageError where only a person can help."""
+    with _lock(options.home):
+        ingest = Ingest(options)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, ingest.on_signal)
+        ingest.watch()
+        try:
+            ingest.loop()
+        finally:
+            ingest.close()
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[None]:
+    path = home / "ingest.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be opened ({error.strerror}): make it a file that you may write") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another ingest stores the journals of {home}; stop it first") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+class Ingest:
+    """The loop. All it knows of journals and rows is the Carrier's, which is made anew when the database was away."""
+
+    def __init__(self, options: IngestOptions) -> None:
+        self._options = options
+        self._folder = options.home / "journal"
+        self._status = StatusFile(options.home, "ingest")
+        self._attempts = Attempts(options.home / "ingest.attempt")
+        self._close_database: Callable[[], None] = lambda: None
+        self._check_database: Callable[[], None] = lambda: None
+        self._carrier: Carrier | None = None
+        self._committed: dict[UUID, JournalRow] = {}
+        self._problem: str | None = None
+        self._create = options.create
+        self._stopping = False
+        self._damage = 0
+        self._told = 0.0
+        self._current = time.monotonic()  # when nothing waited
+        self._tried = 0.0
+        self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def watch(self) -> None:
+        """Let a crash be known to the next ingest. For a process that does nothing else."""
+        self._attempts.watch()
+
+    def on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        with suppress(OSError):  # full, or closed already at the very end
+            os.write(self._wake_out, b"!")
+
+    def loop(self) -> None:
+        give_up_at: float | None = None
+        while True:
+            busy = self._pass()
+            self._tell()
+            if self._stopping:
+                give_up_at = give_up_at or time.monotonic() + self._options.drain_timeout
+                if self._carrier is None or time.monotonic() > give_up_at:
+                    break
+                if not busy and not self._lag(besides=self._carrier.stuck):
+                    break
+            self._wait(0.0 if busy else IDLE_WAIT)
+        self._tell(now=True)
+        left = self._lag()
+        if left:
+            _log.warning("%d bytes stay in the journal and will be stored at the next start", left)
+
+    def close(self) -> None:
+        self._disconnect()
+        self._attempts.close()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _pass(self) -> bool:
+        """Store what is there; whether there may be more at once."""
+        try:
+            carrier = self._carrier or self._connect()
+            if carrier is None:
+                return False
+            self._check_database()
+            busy, _ = carrier.pass_once()
+        except (DatabaseAway, DatabaseTooNew, DatabaseTooOld) as error:
+            # Somebody may yet put the right program, or database, in place.
+            self._note_problem(str(error))
+            self._disconnect()
+            self._tried = time.monotonic()
+            return False
+        return busy
+
+    # The database
+
+    def _connect(self) -> Carrier | None:
+        """Raises DatabaseAway and DatabaseTooNew; None while the next try is not due."""
+        if self._problem is not None and time.monotonic() - self._tried < AWAY_WAIT and not self._stopping:
+            return None
+        engine = open_engine(self._options.database, create=self._create, busy_timeout=LOCK_WAIT)
+        self._close_database = partial(let_go, engine)
+        # From here on a missing file is one that somebody moved away, and making a new one would hide that.
+        self._create = False
+        try:
+            check_version(engine)
+        except DatabaseTooOld:
+            self._options.upgrade(engine)
+
+        def check() -> None:
+            """Again and again: the file may be moved while nothing is to be stored, and a newer program upgrade it."""
+            require_file(engine)
+            check_version(engine)
+
+        self._check_database = check
+        writer = Writer(engine)
+        claim_fingerprints(writer, self._options.fingerprint_id)
+        self._carrier = Carrier(self._folder, writer, self._attempts)
+        self._committed = self._carrier.committed  # which goes on growing, also in a pass that fails later
+        if self._problem is not None:
+            _log.info("the database is back")
+        self._problem = None
+        return self._carrier
+
+    def _disconnect(self) -> None:
+        if self._carrier is not None:
+            self._damage += self._carrier.damage
+            self._carrier.close()
+            self._carrier = None
+        self._close_database()
+        self._close_database = lambda: None
+        self._check_database = lambda: None
+
+    def _note_problem(self, why: str) -> None:
+        if why != self._problem:
+            _log.warning("%s; everything waits in the journal", safe(why))
+        self._problem = why
+
+    # What others may know
+
+    def _over(self, ended: list[JournalRow]) -> list[str]:
+        """The workers of complete journals that still have a status file; those of the dead are removed."""
+        complete = {str(row.worker) for row in ended}
+        over = []
+        for status in read_all(self._options.home):
+            worker = status.facts.get("worker")
+            if status.role == "forward" and worker in complete:
+                if status.alive:
+                    over.append(worker)
+                else:
+                    forget(self._options.home, status)
+        return over
+
+    def _lag(self, besides: Collection[UUID] = ()) -> int:
+        """Bytes that wait in journals, but for those of the workers `besides`; whether the database is there or not."""
+        total = 0
+        for worker, segments in journals(self._folder).items():
+            if worker in besides:
+                continue
+            row = self._committed.get(worker)
+            for number in segments:
+                try:
+                    size = (self._folder / segment_name(worker, number)).stat().st_size
+                except FileNotFoundError:
+                    continue
+                if row is not None and (row.ended or number <= row.segment):
+                    size = max(0, size - row.offset) if number == row.segment and not row.ended else 0
+                total += size
+        return total
+
+    def _tell(self, *, now: bool = False) -> None:
+        if not now and time.monotonic() - self._told < 1.0:
+            return
+        self._told = time.monotonic()
+        lag = self._lag()
+        if not lag:
+            self._current = self._told
+        ended = [row for row in self._committed.values() if row.ended]
+        running = [row for row in self._committed.values() if not row.ended]
+        self._status.write(
+            {
+                "database": self._problem or "ok",
+                "ended": {
+                    "stored": sum(row.stored for row in ended),
+                    "highest": sum(row.highest_ordinal for row in ended),
+                },
+                "journals": {
+                    str(row.worker): {"stored": row.stored, "highest": row.highest_ordinal} for row in running
+                },
+                "over": self._over(ended),
+                "lag_bytes": lag,
+                "lag_seconds": round(self._behind(), 3) if lag else 0.0,
+                "damage": self._damage + (self._carrier.damage if self._carrier is not None else 0),
+                "stopping": self._stopping,
+            }
+        )
+
+    def _behind(self) -> float:
+        """Seconds since all that was written was stored."""
+        if self._carrier is not None:
+            times = [tail.caught_up_at for tail in self._carrier.tails.values()]
+            self._current = max(self._current, min((each or 0.0 for each in times), default=0.0))
+        return time.monotonic() - self._current
+
+    def _wait(self, seconds: float) -> None:
+        watched = [self._wake_in]
+        if self._options.lifeline is not None and not self._stopping:
+            watched.append(self._options.lifeline)
+        ready, _, _ = select.select(watched, [], [], seconds)
+        if self._wake_in in ready:
+            os.read(self._wake_in, 4096)
+        if self._options.lifeline in ready and not os.read(self._options.lifeline, 4096):
+            self._stopping = True
+
+
+def claim_fingerprints(writer: Writer, key_id: str) -> None:
+    """Make the database one of this fingerprint key. Raises UsageError if it is another's: credentials would no longer
+    be told apart by their fingerprints."""
+    with writer.transaction():
+        known = writer.meta("fingerprint_key_id")
+        if known is None:
+            writer.set_meta("fingerprint_key_id", key_id)
+    if known not in (None, key_id):
+        raise UsageError(
+            "the database holds fingerprints of another key;"
+            " set WIRETAPE_FINGERPRINT_KEY to the key of that database's other nodes, or name another database"
+        )

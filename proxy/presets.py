@@ -1,0 +1,99 @@
+"""The providers that need no configuration: address, dialect, and what an SDK's base URL ends with.
+
+An address is the provider's bare origin, so a base URL changes only in what stands before its path:
+`https://api.groq.com/openai/v1` becomes `http://127.0.0.1:8800/groq/openai/v1`. Must not know settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Literal, NamedTuple, get_args
+from urllib.parse import urlsplit
+
+Dialect = Literal["openai", "anthropic", "gemini", "mistral", "cohere", "ollama", "bedrock"]
+DIALECTS: tuple[str, ...] = get_args(Dialect)
+
+BUILT_IN = "demo:"
+"""The address of the upstream that is part of wiretape itself."""
+
+
+class Preset(NamedTuple):
+    """`base_url_suffix`: what follows `http://HOST:PORT/NAME` in the base URL that an SDK is given."""
+
+    url: str
+    dialect: Dialect
+    base_url_suffix: str
+
+
+class Template(NamedTuple):
+    """A provider whose address holds a value that only its user knows; `example` shows where."""
+
+    example: str
+    dialect: Dialect
+    base_url_suffix: str
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "openai": Preset("https://api.openai.com", "openai", "/v1"),
+        "anthropic": Preset("https://api.anthropic.com", "anthropic", ""),
+        "gemini": Preset("https://generativelanguage.googleapis.com", "gemini", ""),
+        "mistral": Preset("https://api.mistral.ai", "mistral", "/v1"),
+        "groq": Preset("https://api.groq.com", "openai", "/openai/v1"),
+        "deepseek": Preset("https://api.deepseek.com", "openai", ""),
+        "openrouter": Preset("https://openrouter.ai", "openai", "/api/v1"),
+        "xai": Preset("https://api.x.ai", "openai", "/v1"),
+        "together": Preset("https://api.together.xyz", "openai", "/v1"),
+        "fireworks": Preset("https://api.fireworks.ai", "openai", "/inference/v1"),
+        "cerebras": Preset("https://api.cerebras.ai", "openai", "/v1"),
+        "perplexity": Preset("https://api.perplexity.ai", "openai", ""),
+        "cohere": Preset("https://api.cohere.com", "cohere", ""),
+        "moonshot": Preset("https://api.moonshot.ai", "openai", "/v1"),
+        "huggingface": Preset("https://router.huggingface.co", "openai", "/v1"),
+        "ollama": Preset("http://127.0.0.1:11434", "ollama", ""),
+        "lmstudio": Preset("http://127.0.0.1:1234", "openai", "/v1"),
+        "vllm": Preset("http://127.0.0.1:8000", "openai", "/v1"),
+        "llamacpp": Preset("http://127.0.0.1:8080", "openai", "/v1"),
+        "demo": Preset(BUILT_IN, "openai", "/v1"),
+    }
+)
+
+TEMPLATES: Mapping[str, Template] = MappingProxyType(
+    {
+        "azure": Template("https://RESOURCE.openai.azure.com", "openai", "/openai/v1"),
+        "bedrock": Template("https://bedrock-runtime.REGION.amazonaws.com", "bedrock", ""),
+        "vertex": Template("https://REGION-aiplatform.googleapis.com", "gemini", ""),
+    }
+)
+
+
+def template_hint(name: str) -> str | None:
+    """What to set before the template `name` can be used, as the end of a sentence; None when it is no template."""
+    template = TEMPLATES.get(name)
+    return template and f"set upstreams.{name}.url to your own {template.example}"
+
+
+def base_url(name: str, host: str, port: int, url: str = "", dialect: str = "openai") -> str:
+    """The base URL to give to an SDK for the upstream `name` of a data port.
+
+    `url` and `dialect` are those of an upstream that is configured: an address that ends in the version already
+    (`http://host/v1`) leaves none to add. A wildcard host becomes the loopback address.
+    """
+    known = PRESETS.get(name) or TEMPLATES.get(name)
+    suffix = known.base_url_suffix if known else "/v1" if dialect in {"openai", "mistral"} else ""
+    version = suffix.rpartition("/")[2]
+    if version and urlsplit(url).path.rstrip("/").endswith(f"/{version}"):
+        suffix = ""
+    return f"http://{_reachable(host)}:{port}/{name}{suffix}"
+
+
+def _reachable(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{host}]" if address.version == 6 else host

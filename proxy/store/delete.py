@@ -1,0 +1,129 @@
+"""Deleting exchanges so that nothing of them stays in the file, beside a running ingest.
+
+Short immediate transactions of bounded size, with pauses in which others get the write lock; then the interned rows
+that nobody uses any more (sweep.py), then the freed pages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Column, Connection, Engine, Table, delete, func, select
+
+from proxy.store import clean
+from proxy.store.engine import reclaim, writing
+from proxy.store.schema import (
+    OF_EXCHANGE,
+    changes,
+    chunks,
+    exchanges,
+    response_ids,
+    texts,
+)
+from proxy.store.sweep import SWEPT_COLUMNS, no_ids, note_used, sweep
+
+HELD_SECONDS = 0.08
+"""How long a transaction takes on new work; the last piece of it comes on top, and others wait no longer than 0.2 s."""
+
+_AT_ONCE = 32
+_PIECE_ROWS, _PIECE_BYTES = 500, 1 << 20
+_LARGE: tuple[tuple[Table, Column[Any]], ...] = (
+    (chunks, chunks.c.data),
+    (changes, changes.c.data),
+    (texts, texts.c.data),
+)
+
+
+class Deleted(NamedTuple):
+    """How many exchanges were deleted, and how many were left because they are still open."""
+
+    deleted: int
+    still_open: int
+
+
+def delete_exchanges(engine: Engine, ids: Iterable[UUID]) -> Deleted:
+    """Delete ended exchanges with everything stored of them; ids that are not there are passed over.
+
+    What was deleted stays deleted if it is interrupted; a large exchange may then have lost a part of its chunks.
+    """
+    work = _Deletion(ids)
+    while work.waiting:
+        with writing(engine) as connection:
+            began = time.monotonic()  # the lock is held from here
+            work.step(connection)
+            while work.waiting and time.monotonic() - began < HELD_SECONDS:
+                work.step(connection)
+        if work.waiting:
+            time.sleep(time.monotonic() - began)
+    if work.deleted:
+        sweep(engine, work.used)
+        reclaim(engine)
+    return Deleted(work.deleted, work.still_open)
+
+
+class _Deletion:
+    """What is still to be deleted, and what the deleted exchanges referred to."""
+
+    def __init__(self, ids: Iterable[UUID]) -> None:
+        self.waiting = deque(dict.fromkeys(ids))
+        self.deleted = 0
+        self.still_open = 0
+        self.used = no_ids()
+
+    def step(self, connection: Connection) -> None:
+        """One bounded piece of work: delete a few small exchanges, or one, or the first part of a large one."""
+        group = list(islice(self.waiting, _AT_ONCE))
+        if not _fit(connection, group):
+            group = group[:1]
+        columns = (exchanges.c.id, exchanges.c.outcome, exchanges.c.response_id, *SWEPT_COLUMNS)
+        found = list(connection.execute(select(*columns).where(exchanges.c.id.in_(group))).mappings())
+        ended = [row for row in found if row["outcome"] is not None]
+        if len(group) == 1 and ended and _cut(connection, group[0]):
+            return
+        note_used(connection, ended, self.used)
+        _delete(connection, [row["id"] for row in ended], [row["response_id"] for row in ended])
+        self.deleted += len(ended)
+        self.still_open += len(found) - len(ended)
+        for _ in group:
+            self.waiting.popleft()
+
+
+def _fit(connection: Connection, group: Sequence[UUID]) -> bool:
+    """Whether all of these exchanges can be deleted in one piece."""
+    for table, data in _LARGE:
+        first = select(func.length(data).label("size")).where(table.c.exchange_id.in_(group)).limit(_PIECE_ROWS + 1)
+        sizes = first.subquery()
+        rows, total = connection.execute(select(func.count(), func.sum(sizes.c.size))).one()
+        if rows > _PIECE_ROWS or (total or 0) > _PIECE_BYTES:
+            return False
+    return True
+
+
+def _cut(connection: Connection, exchange: UUID) -> bool:
+    """Delete the first rows of an exchange that has too much for one piece; False if the rest of it fits one."""
+    for table, data in _LARGE:
+        rows = select(table.c.seq, func.length(data)).where(table.c.exchange_id == exchange)
+        total = 0
+        for number, (seq, size) in enumerate(connection.execute(rows.order_by(table.c.seq).limit(_PIECE_ROWS + 1))):
+            total += size
+            if number == _PIECE_ROWS or (number and total > _PIECE_BYTES):
+                connection.execute(delete(table).where(table.c.exchange_id == exchange, table.c.seq < seq))
+                return True
+    return False
+
+
+def _delete(connection: Connection, ids: Sequence[UUID], responses: Sequence[str | None]) -> None:
+    if not ids:
+        return
+    for table in OF_EXCHANGE:
+        connection.execute(delete(table).where(table.c.exchange_id.in_(ids)))
+    hashes = [clean.short_hash(response) for response in responses if response is not None]
+    if hashes:
+        gone = delete(response_ids).where(response_ids.c.hash.in_(hashes), response_ids.c.exchange_id.in_(ids))
+        connection.execute(gone)
+    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))

@@ -1,0 +1,178 @@
+"""Ids for what repeats: names, header sets, tag sets. Looks up or makes the row, and remembers a bounded number of ids.
+
+Runs inside the writer's transaction: what a rolled-back transaction made is forgotten, and all is forgotten when a
+sweep has taken rows away meanwhile. Must not know exchanges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from proxy.store import clean
+from proxy.store.engine import insert_many, one
+from proxy.store.headersets import HeaderSets
+from proxy.store.rows import Pairs
+from proxy.store.schema import NameKind, tag_set_items
+
+TAG_VALUES = 256
+"""Distinct values of one tag name that may become parts of tag sets, counted over the whole database."""
+
+SWEPT = "interned"
+"""The key in `meta` whose value changes whenever a sweep sets interned rows apart."""
+
+_CACHED = 8192
+_MAX_TAG_NAMES = 1024
+
+
+class _Cache:
+    """At most twice `limit` ids by key; what was asked for since the last turn-over stays (a cheap kind of LRU)."""
+
+    __slots__ = ("_limit", "_old", "young")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.young: dict[Any, int] = {}
+        self._old: dict[Any, int] = {}
+
+    def get(self, key: Any) -> int | None:
+        found = self.young.get(key)
+        if found is None and key in self._old:
+            found = self._old[key]
+            self.put(key, found)
+        return found
+
+    def put(self, key: Any, value: int) -> None:
+        if len(self.young) >= self._limit:
+            self._old, self.young = self.young, {}
+        self.young[key] = value
+
+    def clear(self) -> None:
+        self.young.clear()
+        self._old.clear()
+
+
+class Interner:
+    """The ids of one writer. `begin` and `end` enclose its transactions."""
+
+    def __init__(self) -> None:
+        self._names = _Cache(_CACHED)
+        self._header_sets = _Cache(_CACHED // 4)
+        self._tag_sets = _Cache(_CACHED)
+        self._tag_values: dict[str, set[str]] = {}
+        self._splitter = HeaderSets()
+        self._swept: str | None = None
+        self._gained = False
+
+    def begin(self, connection: Connection) -> None:
+        """To be called first in a transaction: under its lock no sweep can come between."""
+        swept = one(connection, "SELECT value FROM meta WHERE key = ?", SWEPT)
+        if swept != self._swept:
+            self._forget()
+            self._swept = swept
+
+    def end(self, *, committed: bool) -> None:
+        """To be called when the transaction is over."""
+        if self._gained and not committed:
+            self._forget()
+        self._gained = False
+
+    def _forget(self) -> None:
+        for cache in (self._names, self._header_sets, self._tag_sets):
+            cache.clear()
+        self._tag_values.clear()
+
+    def name_id(self, connection: Connection, kind: NameKind, value: str | None) -> int | None:
+        """The id of a name, of which the first 512 bytes count; None for None."""
+        if value is None:
+            return None
+        found = self._names.young.get((kind, value))
+        return self._name(connection, kind, value) if found is None else found
+
+    def _name(self, connection: Connection, kind: NameKind, value: str) -> int:
+        if len(value) > clean.INDEXED_BYTES:
+            value = clean.capped(value)
+        found = self._names.get((kind, value))
+        if found is None:
+            named = (int(kind), clean.capped(value))
+            found = one(connection, "SELECT id FROM names WHERE kind = ? AND value = ?", *named)
+            if found is None:
+                found = one(connection, "INSERT INTO names (kind, value) VALUES (?, ?) RETURNING id", *named)
+                self._gained = True
+            self._names.put((kind, value), int(found))
+        return int(found)
+
+    def header_set(self, connection: Connection, items: Pairs) -> tuple[int, str]:
+        """The id of a head's set, and its volatile values as JSON."""
+        key, volatile = self._splitter.split(items)
+        found = self._header_sets.get(key)
+        if found is None:
+            if self._splitter.learn(items):
+                key, volatile = self._splitter.split(items)
+            found = self._header_set(connection, self._splitter.contents(items))
+            self._header_sets.put(key, found)
+        return found, volatile
+
+    def _header_set(self, connection: Connection, contents: str) -> int:
+        hashed = content_hash(contents)
+        found = one(connection, "SELECT id FROM header_sets WHERE hash = ?", hashed)
+        if found is None:
+            sql = "INSERT INTO header_sets (hash, items) VALUES (?, ?) RETURNING id"
+            found = one(connection, sql, hashed, contents)
+            self._gained = True
+        return int(found)
+
+    def tag_set(self, connection: Connection, tags: Pairs) -> tuple[int | None, Pairs]:
+        """The id of the set of those tags that may share one (None if there are none), and the other tags, clean."""
+        given = tuple(tags)
+        found = self._tag_sets.get(given)
+        if found is not None:
+            return found, ()
+        shared: list[tuple[str, str]] = []
+        alone: list[tuple[str, str]] = []
+        for name, value in sorted({(clean.capped(name), clean.capped(value)) for name, value in given}):
+            (shared if self._fits(connection, name, value) else alone).append((name, value))
+        if not shared:
+            return None, alone
+        found = self._tag_set(connection, shared)
+        if not alone:
+            self._tag_sets.put(given, found)
+        return found, alone
+
+    def _fits(self, connection: Connection, name: str, value: str) -> bool:
+        values = self._tag_values.get(name)
+        if values is None:
+            if len(self._tag_values) >= _MAX_TAG_NAMES:
+                self._tag_values.clear()
+            sql = "SELECT DISTINCT value FROM tag_set_items WHERE name = ? LIMIT ?"
+            values = {row[0] for row in connection.exec_driver_sql(sql, (name, TAG_VALUES))}
+            self._tag_values[name] = values
+        if value in values:
+            return True
+        if len(values) >= TAG_VALUES:
+            return False
+        values.add(value)
+        self._gained = True
+        return True
+
+    def _tag_set(self, connection: Connection, tags: list[tuple[str, str]]) -> int:
+        hashed = content_hash(tag_contents(tags))
+        found = one(connection, "SELECT id FROM tag_sets WHERE hash = ?", hashed)
+        if found is None:
+            found = one(connection, "INSERT INTO tag_sets (hash) VALUES (?) RETURNING id", hashed)
+            insert_many(connection, tag_set_items, [(found, name, value) for name, value in tags])
+            self._gained = True
+        return int(found)
+
+
+def content_hash(contents: str) -> bytes:
+    """What a set is found by: 16 bytes, so that two sets of one database never meet by chance."""
+    return hashlib.blake2b(contents.encode(), digest_size=16).digest()
+
+
+def tag_contents(tags: Pairs) -> str:
+    """The canonical form of a tag set, whose hash finds it; `tags` clean, sorted, each once."""
+    return msgspec.json.encode(tags).decode()

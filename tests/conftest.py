@@ -1,0 +1,35 @@
+"""What every suite shares: how a missing tool is met, and that generated examples are the same on every run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import sys
+
+import pytest
+from hypothesis import settings
+
+# Whatever the user wishes elsewhere: each of the processes that share the work would rewrite all tests' asserts anew.
+sys.dont_write_bytecode = False
+
+# A busy two-core machine is no reason to fail, and a run must be one that can be repeated.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests are no garbage: tests that collect it would look through them all, each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def needs(tool: str) -> str:
+    """The path of a program that a test starts. Where it is missing the test is skipped, but fails when CI=true."""
+    # Servers live in sbin, which a user's PATH may lack.
+    found = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin")
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{tool} is not installed, and CI must not skip what needs it", pytrace=False)
+    pytest.skip(f"{tool} is not installed")

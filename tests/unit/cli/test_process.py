@@ -1,0 +1,123 @@
+"""What a role's process is told arrives as its options, whole and typed, and it loads nothing that it does not need."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from proxy.cli import process, roles
+from proxy.config import Settings, fingerprint_key, load
+from proxy.console.run import ConsoleOptions
+from proxy.forward.run import Options, UpstreamOptions
+from proxy.ingest.run import IngestOptions
+from proxy.wire.interface import Timeouts
+from tests.support.journals import limited, open_files
+from tests.support.running import ROOT, environment
+
+OWN = {"listener", "lifeline", "on_serving", "upgrade"}
+"""What each process has of its own."""
+
+CONFIG = """
+home = 'house'
+[forward]
+workers = 3
+fsync = 'never'
+[console]
+token = 'secret'
+[record]
+redact_headers = ['X-Mine']
+[upstreams.mine]
+url = 'https://llm.example.com/base'
+dialect = 'anthropic'
+connect_timeout = '1s'
+first_byte_timeout = '2s'
+idle_timeout = '3s'
+on_client_leave = 'drain'
+record = 'meta'
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    path = tmp_path / "other.toml"
+    path.write_text(CONFIG)
+    (tmp_path / "house").mkdir()
+    return load(path, {}, {})
+
+
+def names(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind)}
+
+
+def test_every_option_is_told_by_its_name(settings: Settings) -> None:
+    """None may be left to its default: a setting would do nothing."""
+    for values, kind in (
+        (roles.forward_values(settings), Options),
+        (roles.ingest_values(settings, create=True), IngestOptions),
+        (roles.console_values(settings), ConsoleOptions),
+    ):
+        told = msgspec.json.decode(values)
+        assert told.keys() == names(kind) - OWN
+        for upstream in told.get("upstreams", ()):
+            assert upstream.keys() == names(UpstreamOptions)
+            assert upstream["timeouts"].keys() == names(Timeouts)
+
+
+def test_what_is_told_arrives(settings: Settings) -> None:
+    options = process._options(Options, roles.forward_values(settings), listener=None)
+    assert options.home == settings.home
+    assert options.home.is_absolute()
+    assert options.fsync_every is None
+    assert options.redact_headers == settings.record.redact_headers != ()
+    assert options.fingerprint_key == fingerprint_key(settings.home, {})
+    (mine,) = [each for each in options.upstreams if each.name == "mine"]
+    url = "https://llm.example.com/base"
+    assert mine == UpstreamOptions("mine", url, "anthropic", Timeouts(1.0, 2.0, 3.0), drain=True, record="meta")
+    console = process._options(ConsoleOptions, roles.console_values(settings), listener=None)
+    assert (console.home, console.token) == (settings.home, "secret")
+
+
+def test_what_is_no_option_or_has_another_type_is_a_fault(settings: Settings) -> None:
+    known = {"home": settings.home, "host": "127.0.0.1"}
+    with pytest.raises(KeyError):
+        process._options(ConsoleOptions, process.told({**known, "tokn": None}), listener=None)
+    with pytest.raises(msgspec.ValidationError):
+        process._options(ConsoleOptions, process.told({**known, "token": 3}), listener=None)
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("proxy.forward.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
+        ("proxy.ingest.run", ["typer", "pydantic", "alembic", "uvicorn", "proxy.config"]),
+        ("proxy.console.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
+    ],
+)
+def test_a_role_loads_nothing_that_it_does_not_need(module: str, unneeded: list[str]) -> None:
+    program = f"import sys, proxy.cli.process, {module}; print([m for m in {unneeded} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_fault_is_told_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "proxy.cli.process", "console", "--lifeline", "0"]
+    done = subprocess.run(
+        command, input="no JSON", env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("wiretape: failed for a reason of its own (DecodeError at process.py:")
+    assert done.stderr.count("\n") == 1
+
+
+def test_as_many_files_may_be_open_as_there_may_be_at_all() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with limited(resource.RLIMIT_NOFILE, min(most, open_files() + 64)):
+        process.raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)

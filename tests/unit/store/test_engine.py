@@ -1,0 +1,286 @@
+"""Opening a database file, what its transactions promise, and how its troubles are told."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from proxy.errors import UsageError
+from proxy.store.engine import file_moved, open_engine, reading, writing
+from proxy.store.errors import DatabaseAway, DatabaseMoved, ValueRefused
+from proxy.store.schema import NameKind
+from proxy.store.write import Writer
+from tests.unit.store.conftest import Opener
+from tests.unit.store.support import sql
+
+
+def test_a_missing_file_is_not_made_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "wiretape.db"
+    with pytest.raises(DatabaseAway, match="cannot be opened"):
+        open_engine(f"sqlite:///{path}", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_vanished_is_not_made_by_a_later_connection(database: Path, opener: Opener) -> None:
+    engine = opener(database)
+    engine.dispose()
+    database.unlink()
+    with pytest.raises(DatabaseAway), reading(engine):
+        pass
+    assert not database.exists()
+
+
+def test_the_files_are_for_their_owner_only(tmp_path: Path, opener: Opener) -> None:
+    path = tmp_path / "new #%41.db"
+    engine = opener(path, create=True)
+    with writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE t (a)")
+    made = sorted(tmp_path.iterdir())
+    assert path in made
+    assert [stat.S_IMODE(each.stat().st_mode) for each in made] == [0o600] * len(made)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseAway, match="make its folder writable"):
+        open_engine(f"sqlite:///{tmp_path}/nowhere/wiretape.db", create=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://localhost/wiretape", "Postgres is not supported by this version yet; use sqlite:///PATH"),
+        ("postgresql+psycopg://localhost/wiretape", "Postgres is not supported by this version yet"),
+        ("mysql://localhost/wiretape", "use sqlite:///PATH"),
+        ("sqlite://", "use sqlite:///PATH"),
+        ("sqlite:///", "names no plain file"),
+        ("sqlite:///:memory:", "names no plain file"),
+        ("sqlite:///a.db?mode=ro", "names no plain file"),
+        ("wiretape.db", "cannot be read"),
+    ],
+)
+def test_urls_that_cannot_work_are_the_users_to_mend(url: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told.replace("?", r"\?")):
+        open_engine(url, create=True)
+
+
+def test_the_settings_of_a_connection(engine: Engine) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 0, "secure_delete": 1, "auto_vacuum": 2}
+    assert {name: sql(engine, f"PRAGMA {name}")[0][0] for name in wanted} == wanted
+    assert sql(engine, "PRAGMA busy_timeout") == [(10_000,)]
+
+
+def test_a_file_that_is_no_database_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "wiretape.db"
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(DatabaseAway, match="is not a SQLite database"):
+        open_engine(f"sqlite:///{path}", create=False)
+
+
+def test_a_locked_database_is_away_for_writers_and_there_for_readers(database: Path, opener: Opener) -> None:
+    engine = opener(database, busy_timeout=0.01)
+    other = sqlite3.connect(database, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        writer = Writer(engine)
+        with pytest.raises(DatabaseAway, match="is locked by another process"), writer.transaction():
+            pytest.fail("began in spite of the lock")
+        assert sql(engine, "SELECT count(*) FROM exchanges") == [(0,)]
+        assert sql(opener(database, busy_timeout=0.01), "SELECT count(*) FROM exchanges") == [(0,)]
+        other.execute("ROLLBACK")
+        with writer.transaction():
+            writer.set_meta("a", "b")
+    finally:
+        other.close()
+    assert sql(engine, "SELECT value FROM meta WHERE key = 'a'") == [("b",)]
+
+
+def test_a_writer_waits_for_a_lock_that_is_let_go(engine: Engine, database: Path) -> None:
+    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, other.execute, ("ROLLBACK",))
+    release.start()
+    try:
+        with writing(engine) as connection:
+            connection.exec_driver_sql("INSERT INTO meta VALUES ('a', 'b')")
+    finally:
+        release.join()
+        other.close()
+
+
+def test_a_full_disk_is_away_and_leaves_the_transaction_undone(engine: Engine, writer: Writer) -> None:
+    with writer.transaction():
+        writer.set_meta("kept", "yes")
+    pages = sql(engine, "PRAGMA page_count")[0][0]
+    with reading(engine) as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DatabaseAway, match="disk is full"), writer.transaction():
+        writer.set_meta("lost", "x" * 1_000_000)
+    engine.dispose()
+    assert sql(engine, "SELECT key FROM meta") == [("kept",)]
+
+
+@pytest.mark.parametrize("change", ["renamed", "replaced", "removed"])
+def test_nothing_is_written_into_a_file_that_was_taken_away(
+    engine: Engine, writer: Writer, database: Path, template: Path, change: str
+) -> None:
+    def take_away() -> None:
+        database.rename(database.with_suffix(".old"))
+        if change == "replaced":
+            database.write_bytes(template.read_bytes())
+        if change == "removed":
+            database.with_suffix(".old").unlink()
+
+    def write_meanwhile() -> None:
+        with writer.transaction():
+            writer.set_meta("during", "x")
+            take_away()
+
+    assert not file_moved(engine)
+    with pytest.raises(DatabaseMoved):
+        write_meanwhile()
+    assert file_moved(engine)
+    with pytest.raises(DatabaseMoved, match="renamed, replaced or removed"), writer.transaction():
+        pytest.fail("began in a file that is not at its place")
+    engine.dispose()
+    with pytest.raises(DatabaseAway), reading(engine):
+        pass
+    if change == "renamed":
+        database.with_suffix(".old").rename(database)
+        assert not file_moved(engine)
+        assert sql(engine, "SELECT * FROM meta") == []
+
+
+def test_a_replaced_file_can_be_opened_anew(writer: Writer, database: Path, template: Path, opener: Opener) -> None:
+    database.rename(database.with_suffix(".old"))
+    database.write_bytes(template.read_bytes())
+    anew = Writer(opener(database))
+    with anew.transaction():
+        anew.set_meta("a", "b")
+    with pytest.raises(DatabaseMoved), writer.transaction():
+        pass
+
+
+def test_an_error_undoes_the_transaction(engine: Engine, writer: Writer) -> None:
+    def fail() -> None:
+        with writer.transaction():
+            writer.set_meta("a", "b")
+            raise RuntimeError("of the caller")
+
+    with pytest.raises(RuntimeError, match="of the caller"):
+        fail()
+    assert sql(engine, "SELECT * FROM meta") == []
+
+
+def test_methods_of_the_writer_need_a_transaction(writer: Writer) -> None:
+    with pytest.raises(RuntimeError, match="inside"):
+        writer.name_id(NameKind.MODEL, "gpt-4o")
+
+
+def test_our_own_mistakes_stay_visible(engine: Engine) -> None:
+    with pytest.raises(Exception, match="syntax error") as raised, reading(engine) as connection:
+        connection.exec_driver_sql("SELEKT 1")
+    assert not isinstance(raised.value, DatabaseAway | ValueRefused)
+
+
+def test_a_table_that_is_not_there_names_the_next_step(tmp_path: Path, opener: Opener) -> None:
+    engine = opener(tmp_path / "empty.db", create=True)
+    with pytest.raises(DatabaseAway, match="wiretape db upgrade"):
+        sql(engine, "SELECT * FROM exchanges")
+
+
+@pytest.mark.parametrize("value", [2**63, "\ud800", object()], ids=["large", "surrogate", "object"])
+def test_a_value_that_cannot_be_stored_is_refused_and_undone(engine: Engine, writer: Writer, value: object) -> None:
+    def write() -> None:
+        with writer.transaction():
+            writer.set_meta("a", "b")
+            writer._connection.exec_driver_sql("INSERT INTO names (kind, value) VALUES (1, ?)", (value,))
+
+    with pytest.raises(ValueRefused) as raised:
+        write()
+    assert "INSERT" not in str(raised.value)
+    assert sql(engine, "SELECT * FROM meta") == []
+
+
+def test_a_durable_commit_is_synced_and_the_next_one_is_not(engine: Engine, writer: Writer) -> None:
+    for durable, wanted in ((True, 2), (False, 1), (True, 2)):
+        with writer.transaction(durable=durable):
+            assert writer._connection.exec_driver_sql("PRAGMA synchronous").scalar() == wanted
+    assert sql(engine, "PRAGMA synchronous") == [(1,)]
+
+
+def test_a_durable_commit_without_rows_writes_all_the_same(engine: Engine, writer: Writer, database: Path) -> None:
+    log = database.with_name(database.name + "-wal")
+    with writer.transaction(durable=True):
+        pass
+    before = sql(engine, "SELECT value FROM meta"), log.stat().st_size
+    with writer.transaction(durable=True):
+        pass
+    assert (sql(engine, "SELECT value FROM meta"), log.stat().st_size) > before
+
+
+def test_a_durable_commit_that_fails_leaves_the_next_one_cheap(engine: Engine, writer: Writer) -> None:
+    with pytest.raises(RuntimeError), writer.transaction(durable=True):
+        raise RuntimeError
+    assert sql(engine, "PRAGMA synchronous") == [(1,)]
+
+
+_DIES = """
+import os, sys
+from proxy.store.engine import open_engine
+from proxy.store.write import Writer
+writer = Writer(open_engine("sqlite:///" + sys.argv[1], create=False))
+with writer.transaction():
+    writer.set_meta("first", "kept")
+with writer.transaction():
+    writer.set_meta("second", "lost")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_transactions(engine: Engine, database: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", _DIES, str(database)], check=False, timeout=60)
+    assert ended.returncode == -9
+    assert sql(engine, "SELECT key, value FROM meta") == [("first", "kept")]
+
+
+def test_readers_see_one_state_while_a_writer_goes_on(engine: Engine, writer: Writer) -> None:
+    with reading(engine) as connection:
+        before = connection.exec_driver_sql("SELECT count(*) FROM meta").scalar()
+        with writer.transaction():
+            writer.set_meta("a", "b")
+        assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == before
+    assert sql(engine, "SELECT count(*) FROM meta") == [(1,)]
+
+
+def test_many_threads_read_at_once(engine: Engine) -> None:
+    started = threading.Barrier(20)
+    seen: list[object] = []
+
+    def read() -> None:
+        with reading(engine) as connection:
+            connection.exec_driver_sql("SELECT 1").all()
+            started.wait(timeout=30)
+            seen.append(connection.exec_driver_sql("SELECT count(*) FROM meta").scalar())
+
+    threads = [threading.Thread(target=read) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    for thread in threads:
+        thread.join(timeout=deadline - time.monotonic())
+    assert seen == [0] * 20
+
+
+def test_permissions_are_not_widened_for_a_file_that_is_there(database: Path, opener: Opener) -> None:
+    os.chmod(database, 0o640)  # noqa: PTH101 - the number is the point
+    opener(database, create=True)
+    assert stat.S_IMODE(database.stat().st_mode) == 0o640
