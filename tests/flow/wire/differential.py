@@ -177,7 +177,7 @@ def _run(
         runs.append(run)
         with _named(run), run.connect() as peer:
             client(peer, run)
-        if settled:
+        if settled or not run.proxied:
             with _named(run):
                 origin.wait_idle()
         run.connections = [taken_apart(each) for each in list(origin.peers)]
