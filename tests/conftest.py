@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -16,6 +17,10 @@ sys.dont_write_bytecode = False
 # A busy two-core machine is no reason to fail, and a run must be one that can be repeated.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+
+# A run that was started in the background ignores Ctrl-C, and so would every command that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
