@@ -51,6 +51,10 @@ def _index(name: str, table: str, columns: str, where: str = "") -> None:
 def upgrade() -> None:
     _create_tables()
     _create_indexes()
+    if op.get_bind().dialect.name == "sqlite":
+        op.get_bind().exec_driver_sql(
+            "CREATE VIRTUAL TABLE texts_index USING fts5(data, content='', tokenize='unicode61 remove_diacritics 2')"
+        )
     for name, select in _VIEWS.items():
         op.get_bind().exec_driver_sql(f"CREATE VIEW {name} AS {select}")
 
@@ -84,7 +88,7 @@ def _create_tables() -> None:
         "service_tier:int terminated:flag first_event_us:big first_reasoning_us:big first_visible_us:big "
         "terminal_event_us:big input_tokens:big output_tokens:big total_tokens:big cache_read_tokens:big "
         "cache_write_tokens:big reasoning_tokens:big usage_state:int cost_pico:big cost_reported_pico:big "
-        "cost_status:int price:int interpretation_error:text interpreter:int",
+        "cost_status:int price:int interpretation_error:text interpreter:int failed:flag counted:flag",
     )
     _table("response_ids", "hash exchange_id", "hash:big! exchange_id:uuid!")
     _table("chunks", "exchange_id seq", "exchange_id:uuid! side:small! seq:big! at_us:big! data:blob!", rowid=True)
@@ -107,7 +111,8 @@ def _create_tables() -> None:
     _table("tag_set_items", "set_id name value", "set_id:int! name:text! value:text!")
     _table("exchange_tags", "exchange_id name value", "exchange_id:uuid! name:text! value:text!")
     _table("usage", "exchange_id kind", "exchange_id:uuid! kind:int! amount:big!")
-    _table("usage_raw", "exchange_id", "exchange_id:uuid! data:json!", rowid=True)
+    _table("usage_raw", "exchange_id", "exchange_id:uuid! data:text!", rowid=True)
+    _table("meanings", "exchange_id", "exchange_id:uuid! data:json!", rowid=True)
     _table(
         "rate_limits",
         "exchange_id kind",
@@ -116,39 +121,40 @@ def _create_tables() -> None:
     _table(
         "safety",
         "exchange_id seq",
-        "exchange_id:uuid! seq:big! category:int! level:int score:float blocked:flag",
+        "exchange_id:uuid! seq:big! side:small! category:int! level:int score:float blocked:flag",
     )
     _table(
         "texts",
         "id",
-        "id:serial! exchange_id:uuid! seq:big! role:int hash:blob data:text!",
+        "id:serial! exchange_id:uuid! seq:big! role:int session:int hash:blob data:text!",
         rowid=True,
         unique="exchange_id seq",
     )
-    _table("billed", "response_key upstream", "response_key:blob! upstream:int! exchange:uuid!")
+    _create_spend_tables()
+
+
+def _create_spend_tables() -> None:
+    _table(
+        "billed",
+        "response_key upstream",
+        "response_key:blob! upstream:int! exchange:uuid! retrieved:flag!",
+    )
+    _table("credential_names", "credential", "credential:int! name:text!")
     _table("prices", "id", "id:serial! hash:blob! data:json!", rowid=True, unique="hash")
-    _table(
-        "spend_hours",
-        "hour upstream model cost_status writer",
-        "hour:int! upstream:int! model:int! cost_status:int! writer:int! exchanges:big! input_tokens:big! "
-        "output_tokens:big! cache_read_tokens:big! cache_write_tokens:big! reasoning_tokens:big! cost_pico:big!",
-    )
-    _table(
-        "spend_keys",
-        "day model credential virtual_key writer",
-        "day:int! model:int! credential:int! virtual_key:int! writer:int! exchanges:big! input_tokens:big! "
-        "output_tokens:big! cache_read_tokens:big! cache_write_tokens:big! reasoning_tokens:big! cost_pico:big!",
-    )
-    _table(
-        "spend_tags",
-        "day tag_name tag_value model writer",
-        "day:int! tag_name:int! tag_value:int! model:int! writer:int! exchanges:big! input_tokens:big! "
-        "output_tokens:big! cache_read_tokens:big! cache_write_tokens:big! reasoning_tokens:big! cost_pico:big!",
-    )
+    for name, by in (
+        ("spend_hours", "hour upstream model cost_status writer"),
+        ("spend_keys", "day model credential virtual_key writer"),
+        ("spend_tags", "day tag_name tag_value model writer"),
+    ):
+        sums = (
+            "exchanges:big! errors:big! unknown:big! unpriced:big! input_tokens:big! output_tokens:big! "
+            "cache_read_tokens:big! cache_write_tokens:big! reasoning_tokens:big! cost_pico:big!"
+        )
+        _table(name, by, " ".join((*(f"{column}:int!" for column in by.split()), sums)))
 
 
 def _create_indexes() -> None:
-    _index("exchanges_costly", "exchanges", "id", "cost_pico > 100000000000")
+    _index("exchanges_costly", "exchanges", "id", "coalesce(cost_reported_pico, cost_pico) > 100000000000")
     _index("exchanges_credential", "exchanges", "credential id", "credential IS NOT NULL")
     _index("exchanges_failed", "exchanges", "id", "status >= 400")
     _index("exchanges_model_asked", "exchanges", "model_asked id", "model_asked IS NOT NULL")
@@ -156,9 +162,11 @@ def _create_indexes() -> None:
     _index("exchanges_session", "exchanges", "session id", "session IS NOT NULL")
     _index("exchanges_slow", "exchanges", "id", "first_visible_us > 2000000")
     _index("exchanges_status", "exchanges", "status id", "status >= 400")
+    _index("exchanges_unread", "exchanges", "id", "outcome IS NOT NULL AND interpreter IS NULL")
     _index("exchanges_virtual_key", "exchanges", "virtual_key id", "virtual_key IS NOT NULL")
     _index("tag_set_items_value", "tag_set_items", "name value set_id")
     _index("exchange_tags_value", "exchange_tags", "name value exchange_id")
+    _index("texts_session", "texts", "session hash", "session IS NOT NULL")
 
 
 _VIEWS = {
@@ -259,8 +267,10 @@ _VIEWS = {
   e.price AS price,
   e.interpretation_error AS interpretation_error,
   e.interpreter AS interpreter,
+  e.failed AS failed,
+  e.counted AS counted,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.started_us / 1000000.0, 'unixepoch') AS started,
-  e.cost_pico / 1e12 AS cost_usd
+  coalesce(e.cost_reported_pico, e.cost_pico) / 1e12 AS cost_usd
 FROM exchanges e""",
     "headers": """SELECT h.exchange_id, h.side, h.seq, item.key AS position,
   json_extract(item.value, '$[0]') AS name,

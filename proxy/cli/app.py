@@ -10,7 +10,24 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import db, delete, doctor, export, ls, replay, roles, show, upstreams
+from proxy.cli import (
+    credentials,
+    db,
+    delete,
+    doctor,
+    env,
+    explain,
+    export,
+    ls,
+    reinterpret,
+    replay,
+    reprice,
+    roles,
+    run,
+    show,
+    spend,
+    upstreams,
+)
 from proxy.cli.door import ConfigFlag, DatabaseFlag, Door, HomeFlag, UpstreamFlag
 
 app = typer.Typer(
@@ -47,5 +64,23 @@ def _before(
         typer.echo(ctx.get_help())
 
 
-for _commands in (roles, upstreams, doctor, ls, show, replay, export, delete, db):
+_COMMANDS = (
+    roles,
+    run,
+    env,
+    upstreams,
+    doctor,
+    ls,
+    show,
+    spend,
+    explain,
+    credentials,
+    replay,
+    export,
+    reinterpret,
+    reprice,
+    delete,
+    db,
+)
+for _commands in _COMMANDS:
     _commands.register(app)

@@ -11,20 +11,26 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.ls import (
+from proxy.cli.filters import (
+    CredentialFlag,
+    ErrorsFlag,
+    Flags,
+    MinCostFlag,
+    ModelFlag,
     OfUpstreamFlag,
     OutcomeFlag,
+    SearchFlag,
     SessionFlag,
-    SinceFlag,
     StatusFlag,
     TagFlag,
-    UntilFlag,
+    check_search,
     check_upstream,
     filters_of,
     found_id,
     pages,
 )
 from proxy.cli.show import ID_HELP
+from proxy.cli.times import SinceFlag, UntilFlag
 from proxy.errors import UsageError, WiretapeError
 
 if TYPE_CHECKING:
@@ -47,6 +53,11 @@ def delete(  # noqa: PLR0913, PLR0917 - a flag is an argument
     outcome: OutcomeFlag = None,
     tag: TagFlag = None,
     session: SessionFlag = None,
+    model: ModelFlag = None,
+    credential: CredentialFlag = None,
+    search: SearchFlag = None,
+    min_cost: MinCostFlag = None,
+    errors: ErrorsFlag = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigFlag = None,
     home: HomeFlag = None,
@@ -55,15 +66,16 @@ def delete(  # noqa: PLR0913, PLR0917 - a flag is an argument
     """Delete exchanges for good. Those that are still running stay."""
     door(ctx).say(config, home, database, None)
     chosen = settings(ctx)
-    filters = filters_of(since, until, upstream, status, outcome, tag, session)
-    narrowed = any(value is not None for value in (since, until, upstream, status, outcome, tag, session))
-    if bool(exchanges) == narrowed:
+    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
+    filters = filters_of(flags)
+    if bool(exchanges) == flags.narrow:
         raise UsageError("delete takes either ids or filters: say which exchanges, for example `--until 30d`")
     engine = store(chosen)
     from proxy.store.delete import delete_exchanges
 
     try:
         check_upstream(engine, chosen, upstream)
+        check_search(engine, chosen, search)
         ended, running = _named(engine, exchanges) if exchanges else _sorted(pages(engine, filters, None))
         _ask(len(ended), running, yes=yes)
         done = delete_exchanges(engine, ended)

@@ -11,15 +11,20 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.ls import (
+from proxy.cli.filters import (
     BeforeFlag,
+    CredentialFlag,
+    ErrorsFlag,
+    Flags,
+    MinCostFlag,
+    ModelFlag,
     OfUpstreamFlag,
     OutcomeFlag,
+    SearchFlag,
     SessionFlag,
-    SinceFlag,
     StatusFlag,
     TagFlag,
-    UntilFlag,
+    check_search,
     check_upstream,
     filters_of,
     found_id,
@@ -27,6 +32,7 @@ from proxy.cli.ls import (
 )
 from proxy.cli.replay import Tape, body
 from proxy.cli.show import ID_HELP, write_json
+from proxy.cli.times import SinceFlag, UntilFlag
 from proxy.errors import UsageError
 from proxy.exchange import Side
 
@@ -110,6 +116,11 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     outcome: OutcomeFlag = None,
     tag: TagFlag = None,
     session: SessionFlag = None,
+    model: ModelFlag = None,
+    credential: CredentialFlag = None,
+    search: SearchFlag = None,
+    min_cost: MinCostFlag = None,
+    errors: ErrorsFlag = False,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
@@ -120,13 +131,14 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     """Write exchanges with all that `show` knows, one JSON object on each line, the oldest first."""
     door(ctx).say(config, home, database, None)
     chosen = settings(ctx)
-    filters = filters_of(since, until, upstream, status, outcome, tag, session)
-    narrowed = [since, until, upstream, status, outcome, tag, session, limit, before]
-    if exchanges and any(value is not None for value in narrowed):
+    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
+    filters = filters_of(flags)
+    if exchanges and (flags.narrow or limit is not None or before is not None):
         raise UsageError("export takes either ids or filters, not both")
     engine = store(chosen)
     try:
         check_upstream(engine, chosen, upstream)
+        check_search(engine, chosen, search)
         if exchanges:
             named = (found_id(engine, each) for each in exchanges)
             ids: Iterator[UUID] = iter(sorted({each for each in named if each is not None}))

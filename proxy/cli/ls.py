@@ -1,54 +1,55 @@
-"""`ls`: the recorded exchanges, the newest first; and the filters that `export` and `delete` take too."""
+"""`ls`: the recorded exchanges, the newest first."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import render
+from proxy.cli import money, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.errors import UsageError
-from proxy.exchange import Outcome
+from proxy.cli.filters import (
+    BeforeFlag,
+    CredentialFlag,
+    ErrorsFlag,
+    Flags,
+    MinCostFlag,
+    ModelFlag,
+    OfUpstreamFlag,
+    OutcomeFlag,
+    SearchFlag,
+    SessionFlag,
+    StatusFlag,
+    TagFlag,
+    check_search,
+    check_upstream,
+    filters_of,
+    found_id,
+    pages,
+)
+from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
-    from proxy.config import Settings
-    from proxy.store import Engine
-    from proxy.store.read import Filters
     from proxy.store.rows import Exchange
-
-PAGE = 500
-"""Exchanges that are read at once; between two pages the database is free to tidy up."""
-
-SinceFlag = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help='From this time on: "2h" or "7d" ago, or ISO, local.')
-]
-UntilFlag = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this time.")]
-OfUpstreamFlag = Annotated[str | None, typer.Option("--upstream", metavar="NAME", help="Of this upstream.")]
-StatusFlag = Annotated[str | None, typer.Option("--status", metavar="CODE", help="With this HTTP status: 404, or 4xx.")]
-OutcomeFlag = Annotated[
-    str | None, typer.Option("--outcome", metavar="NAME", help="With this outcome; `open`: still running.")
-]
-TagFlag = Annotated[str | None, typer.Option("--tag", metavar="NAME=VALUE", help="With this tag; NAME: of any value.")]
-SessionFlag = Annotated[str | None, typer.Option("--session", metavar="NAME", help="Of this session.")]
-BeforeFlag = Annotated[str | None, typer.Option("--before", metavar="ID", help="Older than this one: the next page.")]
 
 _COLUMNS = (
     render.Column("time"),
     render.Column("id"),
-    render.Column("upstream", drop=1),
-    render.Column("method", drop=4),
-    render.Column("target", least=10),
+    render.Column("upstream", drop=5),
+    render.Column("method", drop=10),
+    render.Column("target", drop=11, least=10),
     render.Column("status", right=True),
     render.Column("outcome", least=9),
-    render.Column("duration", right=True, drop=2),
-    render.Column("request", right=True, drop=5),
-    render.Column("response", right=True, drop=3),
-    render.Column("chunks", right=True, drop=6),
+    render.Column("duration", right=True, drop=6),
+    render.Column("request", right=True, drop=12),
+    render.Column("response", right=True, drop=9),
+    render.Column("chunks", right=True, drop=13),
+    render.Column("model", drop=1, least=10),
+    render.Column("in", right=True, drop=3),
+    render.Column("out", right=True, drop=4),
+    render.Column("cost", right=True, drop=2),
+    render.Column("first token", right=True, drop=7),
+    render.Column("finish", drop=8),
 )
 
 _SHORT, _LONG = "%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"
@@ -68,6 +69,11 @@ def ls(  # noqa: PLR0913, PLR0917 - a flag is an argument
     outcome: OutcomeFlag = None,
     tag: TagFlag = None,
     session: SessionFlag = None,
+    model: ModelFlag = None,
+    credential: CredentialFlag = None,
+    search: SearchFlag = None,
+    min_cost: MinCostFlag = None,
+    errors: ErrorsFlag = False,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
     before: BeforeFlag = None,
     output: render.FormatFlag = render.Format.TABLE,
@@ -80,10 +86,12 @@ def ls(  # noqa: PLR0913, PLR0917 - a flag is an argument
     chosen = settings(ctx)
     from proxy.cli.show import facts
 
-    filters = filters_of(since, until, upstream, status, outcome, tag, session)
+    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
+    filters = filters_of(flags)
     engine = store(chosen)
     try:
         check_upstream(engine, chosen, upstream)
+        check_search(engine, chosen, search)
         found = [each for page in pages(engine, filters, limit, found_id(engine, before)) for each in page]
     finally:
         engine.dispose()
@@ -102,10 +110,8 @@ def _cells(exchange: Exchange, *, exact: bool) -> list[str]:
     """The row of an exchange; `exact` is for programs: ISO time, seconds, bytes."""
     began = render.local(exchange.started_us)
     if exact:
-        took = "-" if exchange.end_us is None else f"{exchange.end_us / 1_000_000:.6f}"
         sizes = [str(exchange.request_bytes), str(exchange.response_bytes)]
     else:
-        took = render.duration(exchange.end_us)
         sizes = [render.size(exchange.request_bytes), render.size(exchange.response_bytes)]
     return [
         began.isoformat(timespec="milliseconds") if exact else f"{began:{_SHORT if render.width() < 120 else _LONG}}",
@@ -115,129 +121,34 @@ def _cells(exchange: Exchange, *, exact: bool) -> list[str]:
         exchange.target or "-",
         "-" if exchange.status is None else str(exchange.status),
         "…" if exchange.outcome is None else exchange.outcome.name.lower(),
-        took,
+        _time(exchange.end_us, exact=exact),
         *sizes,
         str(exchange.response_chunks),
+        *_meaning(exchange, exact=exact),
     ]
 
 
-# --- filters ---
+def _time(us: int | None, *, exact: bool) -> str:
+    if not exact:
+        return render.duration(us)
+    return "-" if us is None else f"{us / 1_000_000:.6f}"
 
 
-def filters_of(
-    since: str | None,
-    until: str | None,
-    upstream: str | None,
-    status: str | None,
-    outcome: str | None,
-    tag: str | None,
-    session: str | None,
-) -> Filters:
-    """What the flags narrow a list to. Raises UsageError that says which values are right."""
-    from proxy.store.read import Filters
-
-    return Filters(
-        since_us=_time("--since", since),
-        until_us=_time("--until", until),
-        upstream=upstream,
-        status=_status(status),
-        outcome=_outcome(outcome),
-        tag=_tag(tag),
-        session=session,
-    )
-
-
-_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def _time(flag: str, text: str | None) -> int | None:
-    """Microseconds since 1970. Without an offset a time is this machine's local one; without a date it is today's."""
-    if text is None:
-        return None
-    try:
-        if ago := _AGO.fullmatch(text.strip()):
-            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
-        elif re.match(r"\d\d:", text):
-            moment = datetime.combine(datetime.now(UTC).astimezone().date(), time.fromisoformat(text))
-        else:
-            moment = datetime.fromisoformat(text)
-        return round(moment.astimezone().timestamp() * 1_000_000)
-    except (ValueError, OverflowError, OSError):
-        example = '"2h", "7d", "14:30", "2026-01-31" or "2026-01-31T14:30"'
-        raise UsageError(f"{flag} {text!r} is no time: use for example {example}") from None
-
-
-def _status(text: str | None) -> int | str | None:
-    if text is None:
-        return None
-    if re.fullmatch("[1-9]xx", text.lower()):
-        return text.lower()
-    if re.fullmatch("[1-9][0-9][0-9]", text):
-        return int(text)
-    raise UsageError(f"--status {text!r} is none: use a number such as 404, or a class: 1xx, 2xx, 3xx, 4xx, 5xx")
-
-
-def _outcome(text: str | None) -> Outcome | Literal["open"] | None:
-    if text is None:
-        return None
-    if text.lower() == "open":
-        return "open"
-    for each in Outcome:
-        if each.name.lower() == text.lower():
-            return each
-    valid = ", ".join(each.name.lower() for each in Outcome)
-    raise UsageError(f"--outcome {text!r} is none: use {valid}, or open for those still running")
-
-
-def _tag(text: str | None) -> tuple[str, str | None] | None:
-    if text is None:
-        return None
-    name, equals, value = text.partition("=")
-    if not name:
-        raise UsageError(f"--tag {text!r} is none: use NAME=VALUE such as project=search, or NAME for any value")
-    return name, value if equals else None
-
-
-def check_upstream(engine: Engine, chosen: Settings, name: str | None) -> None:
-    """Raise UsageError for an upstream that is neither configured nor recorded."""
-    if name is None or name in chosen.upstreams:
-        return
-    from proxy.store.engine import reading
-    from proxy.store.read import Filters, list_exchanges
-
-    with reading(engine) as connection:
-        if not list_exchanges(connection, Filters(upstream=name), 1):
-            known = ", ".join(chosen.upstreams)
-            raise UsageError(f"--upstream {name!r} is neither recorded nor configured: configured are {known}")
-
-
-# --- reading ---
-
-
-def found_id(engine: Engine, given: str | None) -> UUID | None:
-    """The exchange that a person means. Raises UsageError."""
-    if given is None:
-        return None
-    from proxy.store.engine import reading
-    from proxy.store.read import find_exchange
-
-    with reading(engine) as connection:
-        return find_exchange(connection, given)
-
-
-def pages(engine: Engine, filters: Filters, limit: int | None, before: UUID | None = None) -> Iterator[list[Exchange]]:
-    """The exchanges that pass, the newest first, in lists of at most PAGE."""
-    from proxy.store.engine import reading
-    from proxy.store.read import list_exchanges
-
-    while limit is None or limit > 0:
-        size = PAGE if limit is None else min(PAGE, limit)
-        with reading(engine) as connection:
-            page = list_exchanges(connection, filters, size, before)
-        if page:
-            yield page
-        if len(page) < size:
-            return
-        before = page[-1].id
-        limit = None if limit is None else limit - size
+def _meaning(exchange: Exchange, *, exact: bool) -> list[str]:
+    """Model, tokens, cost, time to the first token, finish reason; the cost as reported, else ours."""
+    reported = exchange.cost_reported_pico
+    cost = exchange.cost_pico if reported is None else reported
+    counts = (exchange.input_tokens, exchange.output_tokens)
+    if exact:
+        numbers = ["-" if each is None else str(each) for each in counts]
+        amount = "-" if cost is None else money.plain_usd(cost)
+    else:
+        numbers = [money.tokens(each) for each in counts]
+        amount = "unpriced" if cost is None and exchange.cost_status == "unpriced" else money.short_usd(cost)
+    return [
+        exchange.model_served or exchange.model_asked or "-",
+        *numbers,
+        amount,
+        _time(exchange.first_visible_us, exact=exact),
+        exchange.finish_reason or "-",
+    ]

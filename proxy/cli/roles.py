@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -196,8 +198,11 @@ def _upstream(name: str, upstream: UpstreamSettings) -> dict[str, object]:
     }
 
 
-def ingest_values(settings: Settings, *, create: bool) -> bytes:
-    """What ingest is told; `create` lets it make a missing database. Raises UsageError for an unreadable key."""
+def ingest_values(settings: Settings, *, create: bool, patient: bool = False) -> bytes:
+    """What ingest is told; `create` lets it make a missing database, `patient` wait for another that stores already.
+
+    Raises UsageError for an unreadable key.
+    """
     from proxy.config import fingerprint_key
 
     key = fingerprint_key(settings.home, os.environ)
@@ -207,9 +212,31 @@ def ingest_values(settings: Settings, *, create: bool) -> bytes:
             "database": settings.database,
             "fingerprint_id": fingerprint_id(key),
             "create": create,
+            "patient": patient,
+            "time_zone": wanted_zone(settings),
+            "search": settings.search,
+            "prices": own_prices(settings),
+            "addresses": addresses(settings),
             "drain_timeout": DRAIN_TIMEOUT,
         }
     )
+
+
+def own_prices(settings: Settings) -> list[tuple[str, dict[str, Decimal], date | None]]:
+    """The prices of the configuration: name, rates by kind, and from when on they hold."""
+    return [(name, price.rates(), price.since) for name, price in settings.prices.items()]
+
+
+def addresses(settings: Settings) -> dict[str, tuple[str, str | None]]:
+    """Where each upstream is, and where the preset of its name is; presets that are not configured too."""
+    known = {name: preset.url for name, preset in presets.PRESETS.items()}
+    configured = {name: upstream.url for name, upstream in settings.upstreams.items()}
+    return {name: (url, known.get(name)) for name, url in (known | configured).items()}
+
+
+def wanted_zone(settings: Settings) -> str | None:
+    """The reporting time zone if somebody chose it: what is only a default takes any zone that a database has."""
+    return settings.reporting_time_zone if "reporting_time_zone" in settings.model_fields_set else None
 
 
 def fingerprint_id(key: bytes) -> str:

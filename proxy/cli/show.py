@@ -15,6 +15,7 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli.meaning import answer_lines, limit_pairs, meaning_facts, meaning_pairs
 from proxy.errors import UsageError
 from proxy.exchange import Change, Side
 
@@ -93,6 +94,7 @@ def facts(exchange: Exchange) -> dict[str, Any]:
         elif isinstance(value, UUID):
             value = str(value)
         found[each.name] = value
+    found["wire_error"] = found.pop("error")  # `error` is the provider's
     found["record"] = "meta" if exchange.record else "all"
     found["identical"] = identical(exchange)
     return found
@@ -106,8 +108,9 @@ def side_name(side: int) -> str:
 def write_json(out: IO[bytes], connection: Connection, exchange: Exchange, limit: int | None = None) -> None:
     """Write one line of JSON with everything about an exchange, its chunks one by one. `limit`: of the chunks."""
     from proxy.store import read
+    from proxy.store.meant import meant
 
-    known = facts(exchange)
+    known = facts(exchange) | meaning_facts(exchange, meant(connection, exchange.id))
     known["heads"] = [
         {
             "side": side_name(head.side),
@@ -155,10 +158,13 @@ def _decoded(text: str) -> Any:
 
 def _print(connection: Connection, exchange: Exchange, limit: int) -> None:
     from proxy.store import read
+    from proxy.store.meant import meant
 
     render.pairs(_summary(exchange))
     _section("marks", _marks(exchange))
-    _section("meaning", _meaning(exchange))
+    found = meant(connection, exchange.id)
+    _section("meaning", meaning_pairs(exchange, found))
+    _section("limits", limit_pairs(found))
     _section("tags", list(exchange.tags))
     for head in read.headers(connection, exchange.id):
         _section(_title(head), list(head.headers))
@@ -167,6 +173,7 @@ def _print(connection: Connection, exchange: Exchange, limit: int) -> None:
     missing = [f"{render.size(gap.bytes)} not recorded ({gap.reason or 'for an unknown reason'})" for gap in gaps]
     _section("gaps", [(side_name(gap.side), said) for gap, said in zip(gaps, missing, strict=True)])
     _section("hashes", _hashes(exchange))
+    answer_lines(found)
     _print_chunks(connection, exchange, limit)
 
 
@@ -218,16 +225,6 @@ def _marks(exchange: Exchange) -> list[tuple[str, str]]:
     names = [each.name for each in fields(exchange) if each.name.endswith("_us") and each.name != "started_us"]
     known = [(name.removesuffix("_us").replace("_", " "), getattr(exchange, name)) for name in names]
     return [(name, render.duration(at)) for name, at in known if at is not None]
-
-
-def _meaning(exchange: Exchange) -> list[tuple[str, str]]:
-    """What interpretation found: all columns that the carriage of an exchange does not have."""
-    from proxy.store.rows import ExchangeRow
-
-    carriage = {each.name for each in fields(ExchangeRow)}
-    names = [each.name for each in fields(exchange) if each.name not in carriage and not each.name.endswith("_us")]
-    known = [(name.replace("_", " "), getattr(exchange, name)) for name in names]
-    return [(name, str(value)) for name, value in known if value is not None]
 
 
 def _title(head: HeadRow) -> str:

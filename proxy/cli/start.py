@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,25 +21,23 @@ from urllib.parse import urlsplit
 
 import typer
 
-import proxy
 from proxy import presets
 from proxy.cli.door import check_database_file
 from proxy.cli.roles import DRAIN_TIMEOUT, console_values, forward_values, ingest_values
+from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
 from proxy.config import Settings, fingerprint_key
-from proxy.console.facts import look
 from proxy.errors import UsageError
 from proxy.status import read_all
 from proxy.store.engine import open_engine
 from proxy.store.errors import DatabaseAway
 from proxy.store.migrate import upgrade
-from proxy.supervise import Role, Stage, Supervisor
+from proxy.supervise import Stage, Supervisor
 
 _log = logging.getLogger("serve")
 
 BACKLOG = 4096
 PREDECESSOR = 10.0  # seconds in which what a killed serve had started lets go of its port and lock
 LOCKED = 2.0  # seconds that the start waits for a locked database; ingest waits for as long as it takes
-MARGIN = 5.0  # seconds beyond the time that a role allows itself
 SHOWN = ("openai", "anthropic", "gemini", "ollama", "demo")
 PROXY_VARIABLES = frozenset(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"))
 
@@ -59,15 +56,10 @@ def everything(settings: Settings) -> int:
         with listen_data(settings) as data, listen_console(settings) as console:
             welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
             mention_proxies()
-            ingest = Stage(
-                (_role("ingest", ingest_values(settings, create=not existing)),),
-                patience=DRAIN_TIMEOUT + MARGIN,
-                waiting="until ingest has stored what is in the journal",
-                progress=lambda: _lag(home),
-            )
-            last = Stage((_role("console", console_values(settings), console),), MARGIN, listeners=(console,))
-            stages = [_forward_stage(settings, data), ingest, last]
-            return Supervisor(home, "serve", stages, _environment(), lambda: show(welcome)).run()
+            ingest = ingest_stage(ingest_values(settings, create=not existing), home, patience=DRAIN_TIMEOUT)
+            last = Stage((role("console", console_values(settings), console),), MARGIN, listeners=(console,))
+            stages = [_forwards(settings, data), ingest, last]
+            return Supervisor(home, "serve", stages, environment(), lambda: show(welcome)).run()
 
 
 def workers(settings: Settings, listener: socket.socket) -> int:
@@ -75,8 +67,8 @@ def workers(settings: Settings, listener: socket.socket) -> int:
     fingerprint_key(settings.home, os.environ)
     addresses = base_urls(settings, listener.getsockname()[1])
     mention_proxies()
-    stages = [_forward_stage(settings, listener)]
-    return Supervisor(settings.home, "supervise", stages, _environment(), lambda: show(addresses)).run()
+    stages = [_forwards(settings, listener)]
+    return Supervisor(settings.home, "supervise", stages, environment(), lambda: show(addresses)).run()
 
 
 def prepare_database(url: str) -> bool:
@@ -103,6 +95,11 @@ def mention_proxies() -> None:
     if ignored:
         verb = "is" if len(ignored) == 1 else "are"
         _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
+
+
+def _forwards(settings: Settings, listener: socket.socket) -> Stage:
+    here = settings.forward
+    return forward_stage(forward_values(settings), listener, workers=here.workers, grace=here.shutdown_grace)
 
 
 # Ports and locks
@@ -205,41 +202,6 @@ def _patiently(home: Path, role: str, attempt: Callable[[], _T]) -> _T:
             if time.monotonic() > deadline or not any(each.alive and each.role == role for each in read_all(home)):
                 raise
         time.sleep(0.1)
-
-
-# What is started
-
-
-def _forward_stage(settings: Settings, listener: socket.socket) -> Stage:
-    grace = settings.forward.shutdown_grace
-    return Stage(
-        (_role("forward", forward_values(settings), listener),) * settings.forward.workers,
-        patience=grace + MARGIN,
-        waiting=f"for running streams to end, {grace:g} s at most",
-        listeners=(listener,),
-    )
-
-
-def _role(name: str, values: bytes, listener: socket.socket | None = None) -> Role:
-    # -P: a folder named proxy where the command was given must not pass for this package.
-    command = (sys.executable, "-P", "-m", "proxy.cli.process", name)
-    if listener is None:
-        return Role(name, command, values)
-    return Role(name, (*command, "--fd", str(listener.fileno())), values, (listener.fileno(),))
-
-
-def _environment() -> dict[str, str]:
-    """The children's: they find this very package, also where it is not installed."""
-    root = str(Path(proxy.__file__).parent.parent)
-    if root in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        return dict(os.environ)
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def _lag(home: Path) -> int | None:
-    ingest = look(home).ingest
-    return None if ingest is None else ingest.facts.lag_bytes
 
 
 # What is said

@@ -14,6 +14,7 @@ from proxy.config.settings import (
     UpstreamSettings,
     documented_keys,
 )
+from proxy.config.values import upstream_url
 
 __all__ = [
     "ConsoleSettings",
@@ -26,4 +27,5 @@ __all__ = [
     "load",
     "parse_upstream",
     "prepare_home",
+    "upstream_url",
 ]

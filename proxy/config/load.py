@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.home import FINGERPRINT_VARIABLE
-from proxy.config.settings import KEYS, UPSTREAMS, Settings
+from proxy.config.settings import KEYS, PRICES, UPSTREAMS, Settings
 from proxy.config.values import UPSTREAM_NAME, folder, upstream_url
 from proxy.errors import UsageError
 from proxy.presets import PRESETS, TEMPLATES, template_hint
@@ -31,6 +31,7 @@ CONFIG_VARIABLE = "WIRETAPE_CONFIG"
 FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
+_NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
 _SECRET = frozenset(("token", "database", "url"))  # what such a key holds is never quoted
 
 
@@ -136,9 +137,9 @@ def _leaves(table: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, obj
 
 
 def _key(text: str, separator: str) -> Key:
-    """A key from its parts; an upstream's name may hold the separator itself."""
+    """A key from its parts; an upstream's or a model's name may hold the separator itself."""
     first, *rest = text.split(separator)
-    if first == UPSTREAMS and len(rest) > 2:
+    if first in _NAMED and len(rest) > 2:
         rest = [separator.join(rest[:-1]), rest[-1]]
     return (first, *rest)
 
@@ -159,10 +160,10 @@ def _nested(values: Mapping[Key, object]) -> dict[str, Any]:
 def _fault(key: Key, value: object, *, environment: bool) -> str | None:
     """What is wrong with a key itself: unknown, a table, no name for an upstream; None when nothing is."""
     keys, dotted = KEYS, ".".join(key)
-    if key[0] == UPSTREAMS and len(key) > 1:
-        if not UPSTREAM_NAME.fullmatch(key[1]):
+    if key[0] in _NAMED and len(key) > 1:
+        if key[0] == UPSTREAMS and not UPSTREAM_NAME.fullmatch(key[1]):
             return f"{_quoted(key[1])} {_NAME_RULE}"
-        keys = tuple((UPSTREAMS, key[1], *known[2:]) if known[0] == UPSTREAMS else known for known in KEYS)
+        keys = tuple((key[0], key[1], *known[2:]) if known[0] == key[0] else known for known in KEYS)
     if key in keys:
         return None
     if children := [known for known in keys if known[: len(key)] == key]:
@@ -221,8 +222,10 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
             clause = "must be text"
         case "value_error":
             clause = str(error["ctx"]["error"])
-        case "host":  # a rule for a whole table, named for the key to look at
-            return (*key, "host"), error["msg"]
+        case "host" | "input" as name:  # a rule for a whole table, named for the key to look at
+            return (*key, name), error["msg"]
+        case kind if kind.startswith("date"):
+            clause = "must be a day such as 2026-01-31"
         case _:
             clause = f"is refused: {error['msg']}"
     return key, clause if key[-1] in _SECRET else f"{clause}, not {_quoted(values.get(key))}"

@@ -6,6 +6,8 @@ Must not know where a value comes from.
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,8 +33,10 @@ from proxy.config.values import (
     OptionalCount,
     OptionalDuration,
     OptionalFile,
+    OptionalRate,
     OptionalSize,
     Size,
+    TimeZone,
     UpstreamUrl,
     database_url,
     folder,
@@ -44,6 +48,8 @@ from proxy.presets import Dialect
 
 UPSTREAMS = "upstreams"
 ANY_UPSTREAM = "NAME"
+PRICES = "prices"
+ANY_MODEL = "MODEL"
 
 Port = Annotated[int, whole(0, 65535)]
 
@@ -155,6 +161,33 @@ class UpstreamSettings(_Section):
     )
 
 
+class PriceSettings(_Section):
+    input: OptionalRate = Field(default=None, description="USD for a million tokens of input.")
+    cache_read: OptionalRate = Field(default=None, description="The same, for what the cache had; else as `input`.")
+    cache_write: OptionalRate = Field(default=None, description="The same, for what was put into the cache.")
+    cache_write_1h: OptionalRate = Field(default=None, description="The same, where it was put there for an hour.")
+    input_audio: OptionalRate = Field(default=None, description="The same, for audio.")
+    input_image: OptionalRate = Field(default=None, description="The same, for images.")
+    output: OptionalRate = Field(default=None, description="USD for a million tokens of output.")
+    reasoning: OptionalRate = Field(default=None, description="The same, for reasoning; else as `output`.")
+    output_audio: OptionalRate = Field(default=None, description="The same, for audio.")
+    output_image: OptionalRate = Field(default=None, description="The same, for images.")
+    web_search: OptionalRate = Field(default=None, description="USD for a thousand searches.")
+    request: OptionalRate = Field(default=None, description="USD for a thousand requests.")
+    since: date | None = Field(default=None, description="The day (UTC) from which on this price holds.")
+
+    def rates(self) -> dict[str, Decimal]:
+        """The rates that were set, by kind."""
+        found = {name: getattr(self, name) for name in type(self).model_fields if name != "since"}
+        return {name: rate for name, rate in found.items() if rate is not None}
+
+    @model_validator(mode="after")
+    def _useful(self) -> PriceSettings:
+        if not self.rates():
+            raise PydanticCustomError("input", "is missing; set at least one rate of this price")
+        return self
+
+
 class Settings(_Section):
     """All of it. `source` is the file that was read; durations are seconds, sizes bytes, None is `none` or `never`."""
 
@@ -169,10 +202,16 @@ class Settings(_Section):
         repr=False,  # it may hold a password
         description="Where recordings are stored: sqlite:/// and the path of a file.",
     )
+    reporting_time_zone: TimeZone = Field(
+        default="UTC",
+        description="IANA name of the zone whose days spend counts; a database keeps the first that it is told.",
+    )
+    search: bool = Field(default=True, description="Keep a full-text index of prompts and answers.")
     forward: ForwardSettings = ForwardSettings()
     console: ConsoleSettings = ConsoleSettings()
     record: RecordSettings = RecordSettings()
     upstreams: dict[str, UpstreamSettings] = {}
+    prices: dict[str, PriceSettings] = {}
     source: Path | None = None
 
     @field_validator("home", mode="before")
@@ -206,6 +245,7 @@ _SECTIONS: dict[tuple[str, ...], type[_Section]] = {
     ("console",): ConsoleSettings,
     ("record",): RecordSettings,
     (UPSTREAMS, ANY_UPSTREAM): UpstreamSettings,
+    (PRICES, ANY_MODEL): PriceSettings,
 }
 KEYS: tuple[tuple[str, ...], ...] = tuple(
     (*prefix, name)

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
@@ -27,6 +28,7 @@ _BYTES |= {f"{letter}b": Decimal(1000**power) for power, letter in enumerate("km
 _BYTES |= {f"{letter}ib": Decimal(1024**power) for power, letter in enumerate("kmgt", 1)}
 _LONGEST = Decimal(3650 * 86400)  # what every clock, timer and poll can still hold
 _LARGEST = Decimal(2**62)
+_RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e-[0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 _DATABASES = ("sqlite:///", "postgresql://")  # whether it can serve the second one is for the store to say
 
@@ -93,6 +95,15 @@ def _written_size(size: int | None) -> str:
     return str(size)
 
 
+def _zone(value: object) -> object:
+    if value == "UTC":
+        return value  # known also where no time zones are installed
+    try:
+        return ZoneInfo(str(value)).key
+    except (KeyError, OSError, ValueError):
+        raise ValueError("is no time zone of this machine; use an IANA name such as Europe/Berlin, or UTC") from None
+
+
 def whole(least: int, most: int) -> BeforeValidator:
     """A whole number, as one or as its digits: `true` and 1.0 are none."""
 
@@ -114,6 +125,18 @@ def _count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
         raise ValueError('must be a whole number from 1 to 1000000, or "none"')
     return value
+
+
+def _rate(value: object) -> Decimal | None:
+    """A price: what was written is what is meant, so no float is calculated with."""
+    if value == "none" or value is None:
+        return None
+    if isinstance(value, Decimal):
+        return value
+    text = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _RATE.fullmatch(text):
+        raise ValueError('must be an amount in USD such as 0.15, or "none"')
+    return Decimal(text)
 
 
 def _file(value: object, info: ValidationInfo) -> Path | None:
@@ -233,9 +256,13 @@ OptionalSize = Annotated[int | None, BeforeValidator(_size("none")), PlainSerial
 OptionalCount = Annotated[
     int | None, BeforeValidator(_count), PlainSerializer(lambda count: "none" if count is None else count)
 ]
+OptionalRate = Annotated[
+    Decimal | None, BeforeValidator(_rate), PlainSerializer(lambda rate: "none" if rate is None else f"{rate:f}")
+]
 OptionalFile = Annotated[
     Path | None, BeforeValidator(_file), PlainSerializer(lambda path: "none" if path is None else str(path))
 ]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Host = Annotated[str, BeforeValidator(_host)]
+TimeZone = Annotated[str, BeforeValidator(_zone)]
 UpstreamUrl = Annotated[str, BeforeValidator(upstream_url)]

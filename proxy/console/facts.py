@@ -53,6 +53,7 @@ class IngestFacts(msgspec.Struct, frozen=True):
     over: tuple[str, ...] = ()
     lag_bytes: int = 0
     lag_seconds: float = 0.0
+    unread: int = 0
     damage: int = 0
 
 

@@ -115,6 +115,8 @@ def _journal(picture: Picture) -> Iterator[Metric]:
         lag_seconds, damage = 0.0, 0
     yield GaugeMetricFamily("wiretape_journal_lag_bytes", "Bytes of the journal that are not stored yet.", lag_bytes)
     yield GaugeMetricFamily("wiretape_journal_lag_seconds", "How long the oldest of them has waited.", lag_seconds)
+    unread = 0 if picture.ingest is None else picture.ingest.facts.unread
+    yield GaugeMetricFamily("wiretape_exchanges_unread", "Stored exchanges that wait to be interpreted.", unread)
     yield CounterMetricFamily("wiretape_journal_damage", "Damaged places found in journals.", damage)
     storing = picture.storing
     up = storing is not None and storing.facts.database == "ok"

@@ -33,6 +33,14 @@ def wishes(headers: RawHeaders) -> Wishes:
     return _wishes(speaking) if speaking else _NONE
 
 
+def session_in_path(tags: Tags) -> tuple[Tags, str | None]:
+    """A path's tags without the one named `session`, and its value: who can only set a base URL has no header."""
+    session = next((value for name, value in tags if name == "session"), None)
+    if session is None:
+        return tags, None
+    return tuple(each for each in tags if each[0] != "session"), session[:MAX_SESSION]
+
+
 def _wishes(headers: RawHeaders) -> Wishes:
     tags: list[tuple[str, str]] = []
     session: str | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from proxy.exchange import HeaderList, RequestHead
 from proxy.forward import answers, headers, routes
 from proxy.forward.answers import Answer
-from proxy.forward.attribution import wishes
+from proxy.forward.attribution import session_in_path, wishes
 from proxy.forward.policy import Policy, stricter
 from proxy.forward.recorder import is_coded
 from proxy.forward.redact import Redactor
@@ -112,6 +112,8 @@ class Planner:
         if record == "all" and not self._policy.record_bodies:
             record = "meta"
         redactor = self._redactor
+        tags, in_path = session_in_path(found.tags)
+        session = in_path if wished.session is None else wished.session
         passed = headers.to_upstream(asked, destination.host, strip_attribution=self._policy.strip_attribution)
         place = asked.length_at
         shown = redactor.headers(asked.headers)
@@ -130,8 +132,8 @@ class Planner:
             shows_length=place >= 0 and shown[place][1].encode("latin-1") == asked.headers[place][1],
             coded=is_coded(shown),
             credential=redactor.credential(asked.headers, asked.target),
-            session=redactor.text(wished.session) if wished.session is not None else None,
-            tags=[(redactor.text(name), redactor.text(value)) for name, value in (*found.tags, *wished.tags)],
+            session=None if session is None else redactor.text(session),
+            tags=[(redactor.text(name), redactor.text(value)) for name, value in (*tags, *wished.tags)],
         )
 
     def _route(self, asked: ClientRequest) -> Route:

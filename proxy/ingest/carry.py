@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
-from proxy.ingest.attempt import Attempts, Place
+from proxy.ingest.attempt import DEATHS, FAULTS, Attempts, Place
 from proxy.ingest.copy import Batch
 from proxy.ingest.tail import MAX_RECORDS, Tail
 from proxy.journal.reader import journals
@@ -28,9 +28,6 @@ _log = logging.getLogger("ingest")
 AIM = 0.1  # seconds that a transaction should take: nobody else can write meanwhile
 FIRST_RECORDS = 500  # of a batch, while nothing is known of what they cost: a head may cost 50 times what a chunk does
 LEAST_RECORDS = 50  # however slow the disk is
-
-FAULTS = 2  # as often may ingest fail at one record
-DEATHS = 10  # as often may it be killed at one from outside, which says little of the record, but could be its size
 
 
 @dataclass(slots=True)
@@ -163,7 +160,7 @@ class Carrier:
 
     def _be_careful(self, pace: _Pace, tail: Tail) -> None:
         died = self._attempts.died_at
-        if died is None or died.worker != tail.worker:
+        if not isinstance(died, Place) or died.worker != tail.worker:
             return
         if (died.segment, died.offset) == (tail.journal.segment, tail.journal.offset):
             if died.limit > 1:
@@ -206,7 +203,6 @@ class Carrier:
             writer.put_gaps(batch.gaps)
             for exchange_id, why in batch.notes.items():
                 writer.note_interpretation_error(exchange_id, why)
-            writer.drop_chunks(batch.bodiless)
             writer.put_journal(row)
         self.committed[tail.worker] = replace(row)
         return self._clock() - began

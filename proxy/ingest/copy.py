@@ -23,7 +23,7 @@ from proxy.exchange import (
     WireEnd,
     id_time_us,
 )
-from proxy.ingest.complete import outcome
+from proxy.ingest.complete import META, outcome
 from proxy.journal import record
 from proxy.journal.record import Record
 from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow, HeadRow, JournalRow
@@ -37,20 +37,17 @@ _change = msgspec.json.Decoder(Change)
 _gap = msgspec.json.Decoder(Gap)
 _end = msgspec.json.Decoder(End)
 
-META = 1  # ExchangeRow.record: everything but bodies
-
 
 @dataclass(slots=True)
 class Batch:
-    """Rows of one transaction. `bodiless` are exchanges that ended in it and whose bodies are not to be kept."""
+    """Rows of one transaction."""
 
     exchanges: dict[UUID, ExchangeRow] = field(default_factory=dict)
     heads: list[HeadRow] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
     changes: list[ChangeRow] = field(default_factory=list)
     gaps: list[GapRow] = field(default_factory=list)
-    bodiless: list[UUID] = field(default_factory=list)
-    notes: dict[UUID, str] = field(default_factory=dict)  # why an exchange is stored without interpretation
+    notes: dict[UUID, str] = field(default_factory=dict)  # what of an exchange could not be stored
 
 
 class Copier:
@@ -189,13 +186,11 @@ class Copier:
         self._close(row)
 
     def _close(self, row: ExchangeRow) -> None:
-        row.outcome = outcome(row)
+        row.outcome = outcome(row.wire_end)
         self._row(row.id)
         self.open.pop(row.id, None)
         self._next_seq.pop(row.id, None)
         self._ids.pop(row.id.hex.encode(), None)
-        if row.record == META:
-            self.batch.bodiless.append(row.id)
 
     def _row(self, exchange: UUID) -> ExchangeRow:
         """The exchange's row, to be written with this batch. One whose head was lost begins with what came instead."""

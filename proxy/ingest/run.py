@@ -12,9 +12,10 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,9 @@ from uuid import UUID
 from proxy.errors import UsageError
 from proxy.ingest.attempt import Attempts
 from proxy.ingest.carry import Carrier
+from proxy.ingest.interpret import READ_SECONDS, Interpreter
+from proxy.interpret.price import Address, Pricing
+from proxy.interpret.rates import OwnPrice, OwnPrices
 from proxy.journal.reader import journals
 from proxy.journal.writer import segment_name
 from proxy.log import safe
@@ -30,13 +34,17 @@ from proxy.status import StatusFile, forget, read_all
 from proxy.store import Engine
 from proxy.store.engine import check_version, let_go, open_engine, require_file
 from proxy.store.errors import DatabaseAway, DatabaseTooNew, DatabaseTooOld
+from proxy.store.fulltext import index_some
 from proxy.store.rows import JournalRow
 from proxy.store.write import Writer
+from proxy.store.zone import zone_differs, zone_named
 
 _log = logging.getLogger("ingest")
 
 IDLE_WAIT = 0.1  # seconds between looks at the journals; with reading and committing it stays below 200 ms
 AWAY_WAIT = 1.0
+INDEX_WAIT = 0.5  # seconds between two steps of the full-text index while there is more urgent work
+LOCK_LOOK = 0.5  # seconds between two tries to get the home from another ingest
 LOCK_WAIT = 1.0  # seconds for another's lock, in which no status is written and no signal heard
 
 
@@ -44,23 +52,33 @@ LOCK_WAIT = 1.0  # seconds for another's lock, in which no status is written and
 class IngestOptions:
     """Plain values out of the configuration. `fingerprint_id` tells which key the fingerprints are made with.
 
-    `upgrade` brings a database to this version's revision; few starts need it, and what it takes is slow to load.
+    `time_zone` is the reporting time zone that was asked for, `search` whether texts get into the full-text index.
+    `prices` are the user's own, `addresses` tell who answers under an upstream's name. `upgrade` brings a database to
+    this version's revision; few starts need it, and what it takes is slow to load.
     `create`: a database file that is missing at the start is made, later it is waited for. `lifeline` is a
-    descriptor whose end-of-file means: drain and stop. `drain_timeout` is in seconds.
+    descriptor whose end-of-file means: drain and stop. `patient`: while another ingest holds the home, wait until it
+    lets go, or until there is nothing more to wait for. `drain_timeout` is in seconds.
     """
 
     home: Path
     database: str
     fingerprint_id: str
     upgrade: Callable[[Engine], None]
+    time_zone: str | None = None
+    search: bool = True
+    prices: Sequence[OwnPrice] = ()
+    addresses: Mapping[str, Address] = field(default_factory=dict)
     create: bool = True
     lifeline: int | None = None
+    patient: bool = False
     drain_timeout: float = 60.0
 
 
 def run(options: IngestOptions) -> None:
     """Store until told to stop, then drain. Raises UsageError where only a person can help."""
-    with _lock(options.home):
+    with _lock(options.home, options.lifeline if options.patient else None) as ours:
+        if not ours:
+            return
         ingest = Ingest(options)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, ingest.on_signal)
@@ -72,20 +90,32 @@ def run(options: IngestOptions) -> None:
 
 
 @contextmanager
-def _lock(home: Path) -> Iterator[None]:
+def _lock(home: Path, lifeline: int | None) -> Iterator[bool]:
+    """The home's lock; False if the lifeline ended before another let go of it. Without one it is not waited for."""
     path = home / "ingest.lock"
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UsageError(f"{path} cannot be opened ({error.strerror}): make it a file that you may write") from None
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another ingest stores the journals of {home}; stop it first") from None
-        yield
+        while not _locked(fd):
+            if lifeline is None:
+                raise UsageError(f"another ingest stores the journals of {home}; stop it first") from None
+            ready, _, _ = select.select([lifeline], [], [], LOCK_LOOK)
+            if ready and not os.read(lifeline, 4096):
+                yield False
+                return
+        yield True
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Ingest:
@@ -99,6 +129,11 @@ class Ingest:
         self._close_database: Callable[[], None] = lambda: None
         self._check_database: Callable[[], None] = lambda: None
         self._carrier: Carrier | None = None
+        self._understand: Callable[[bool], bool] = lambda _busy: False
+        self._zone: str | None = None
+        self._indexed = 0.0
+        self._unread = 0  # exchanges that wait to be interpreted, as far as is known
+        self._counted = 0.0
         self._committed: dict[UUID, JournalRow] = {}
         self._problem: str | None = None
         self._create = options.create
@@ -134,6 +169,8 @@ class Ingest:
         left = self._lag()
         if left:
             _log.warning("%d bytes stay in the journal and will be stored at the next start", left)
+        if self._unread:
+            _log.warning("%d stored exchanges wait to be interpreted at the next start", self._unread)
 
     def close(self) -> None:
         self._disconnect()
@@ -149,6 +186,7 @@ class Ingest:
                 return False
             self._check_database()
             busy, _ = carrier.pass_once()
+            busy = self._understand(busy) or busy
         except (DatabaseAway, DatabaseTooNew, DatabaseTooOld) as error:
             # Somebody may yet put the right program, or database, in place.
             self._note_problem(str(error))
@@ -180,12 +218,38 @@ class Ingest:
         self._check_database = check
         writer = Writer(engine)
         claim_fingerprints(writer, self._options.fingerprint_id)
+        pricing = Pricing(OwnPrices(tuple(self._options.prices)), self._options.addresses)
+        interpreter = Interpreter(engine, writer, self._attempts, self._claim_zone(writer), pricing)
+        self._understand = partial(self._follow, interpreter, engine)
         self._carrier = Carrier(self._folder, writer, self._attempts)
         self._committed = self._carrier.committed  # which goes on growing, also in a pass that fails later
         if self._problem is not None:
             _log.info("the database is back")
         self._problem = None
         return self._carrier
+
+    def _claim_zone(self, writer: Writer) -> tzinfo:
+        """The database's reporting time zone. Raises UsageError if it is not known here."""
+        with writer.transaction():
+            zone = writer.claim_zone(self._options.time_zone)
+        if zone != self._zone:
+            self._zone = zone
+            differs = zone_differs(self._options.time_zone, zone)
+            if differs is not None:
+                _log.warning("%s", safe(differs))
+        return zone_named(zone)
+
+    def _follow(self, interpreter: Interpreter, engine: Engine, busy: bool) -> bool:
+        """What follows copying, and takes less time while there is much to copy; whether there may be more at once."""
+        more = interpreter.pass_once(READ_SECONDS / 2 if busy else READ_SECONDS)
+        if not more or time.monotonic() - self._counted > 1.0:
+            self._unread = interpreter.waiting() if more else 0
+            self._counted = time.monotonic()
+        waited = time.monotonic() - self._indexed
+        if self._options.search and (waited > INDEX_WAIT or not (busy or more)):
+            more = index_some(engine) or more
+            self._indexed = time.monotonic()
+        return more
 
     def _disconnect(self) -> None:
         if self._carrier is not None:
@@ -195,6 +259,7 @@ class Ingest:
         self._close_database()
         self._close_database = lambda: None
         self._check_database = lambda: None
+        self._understand = lambda _busy: False
 
     def _note_problem(self, why: str) -> None:
         if why != self._problem:
@@ -255,6 +320,7 @@ class Ingest:
                 "over": self._over(ended),
                 "lag_bytes": lag,
                 "lag_seconds": round(self._behind(), 3) if lag else 0.0,
+                "unread": self._unread,
                 "damage": self._damage + (self._carrier.damage if self._carrier is not None else 0),
                 "stopping": self._stopping,
             }

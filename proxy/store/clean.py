@@ -6,6 +6,10 @@ Knows what SQLite and Postgres refuse (NUL, lone surrogates, more than 64 bits, 
 from __future__ import annotations
 
 import hashlib
+import math
+from typing import Any
+
+import msgspec
 
 INDEXED_BYTES = 512
 """Longest UTF-8 form of a string that an index holds (Postgres refuses index entries over about 2.7 kB)."""
@@ -39,6 +43,36 @@ def capped(value: str, limit: int = INDEXED_BYTES) -> str:
 def integer(value: int) -> int:
     """`value` within signed 64 bits; what lies outside becomes the nearest bound."""
     return LOWEST if value < LOWEST else min(value, HIGHEST)
+
+
+def count(value: int | None, highest: int) -> int | None:
+    """A number that will be added up: one that cannot be true (below zero, above `highest`) is not known."""
+    return value if value is not None and 0 <= value <= highest else None
+
+
+def json(value: Any) -> str:
+    """Plain data as JSON that every database takes: text clean, integers of 64 bits, floats finite."""
+    try:
+        encoded = msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        encoded = b"\\u0000"
+    if b"\\u0000" in encoded:
+        encoded = msgspec.json.encode(_plain(value))
+    return encoded.decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return integer(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {text(str(name)): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def short_hash(value: str) -> int:

@@ -1,7 +1,7 @@
 """Deleting exchanges so that nothing of them stays in the file, beside a running ingest.
 
 Short immediate transactions of bounded size, with pauses in which others get the write lock; then the interned rows
-that nobody uses any more (sweep.py), then the freed pages.
+that nobody uses any more (sweep.py), the words of texts (fulltext.py), the freed pages. What was counted of them stays.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from sqlalchemy import Column, Connection, Engine, Table, delete, func, select
 
 from proxy.store import clean
 from proxy.store.engine import reclaim, writing
+from proxy.store.fulltext import drop_texts, drop_texts_of, forget_words
 from proxy.store.schema import (
     OF_EXCHANGE,
     changes,
     chunks,
     exchanges,
     response_ids,
-    texts,
 )
+from proxy.store.schema_meaning import texts
 from proxy.store.sweep import SWEPT_COLUMNS, no_ids, note_used, sweep
 
 HELD_SECONDS = 0.08
@@ -62,6 +63,7 @@ def delete_exchanges(engine: Engine, ids: Iterable[UUID]) -> Deleted:
             time.sleep(time.monotonic() - began)
     if work.deleted:
         sweep(engine, work.used)
+        forget_words(engine)
         reclaim(engine)
     return Deleted(work.deleted, work.still_open)
 
@@ -112,7 +114,10 @@ def _cut(connection: Connection, exchange: UUID) -> bool:
         for number, (seq, size) in enumerate(connection.execute(rows.order_by(table.c.seq).limit(_PIECE_ROWS + 1))):
             total += size
             if number == _PIECE_ROWS or (number and total > _PIECE_BYTES):
-                connection.execute(delete(table).where(table.c.exchange_id == exchange, table.c.seq < seq))
+                if table is texts:
+                    drop_texts(connection, "exchange_id = ? AND seq < ?", (exchange.bytes, seq))
+                else:
+                    connection.execute(delete(table).where(table.c.exchange_id == exchange, table.c.seq < seq))
                 return True
     return False
 
@@ -120,6 +125,7 @@ def _cut(connection: Connection, exchange: UUID) -> bool:
 def _delete(connection: Connection, ids: Sequence[UUID], responses: Sequence[str | None]) -> None:
     if not ids:
         return
+    drop_texts_of(connection, [each.bytes for each in ids])
     for table in OF_EXCHANGE:
         connection.execute(delete(table).where(table.c.exchange_id.in_(ids)))
     hashes = [clean.short_hash(response) for response in responses if response is not None]

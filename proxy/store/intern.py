@@ -1,4 +1,4 @@
-"""Ids for what repeats: names, header sets, tag sets. Looks up or makes the row, and remembers a bounded number of ids.
+"""Ids for what repeats: names, header sets, tag sets, prices. Looks up or makes the row; remembers so and so many ids.
 
 Runs inside the writer's transaction: what a rolled-back transaction made is forgotten, and all is forgotten when a
 sweep has taken rows away meanwhile. Must not know exchanges.
@@ -62,6 +62,7 @@ class Interner:
         self._names = _Cache(_CACHED)
         self._header_sets = _Cache(_CACHED // 4)
         self._tag_sets = _Cache(_CACHED)
+        self._prices = _Cache(_CACHED // 4)
         self._tag_values: dict[str, set[str]] = {}
         self._splitter = HeaderSets()
         self._swept: str | None = None
@@ -81,7 +82,7 @@ class Interner:
         self._gained = False
 
     def _forget(self) -> None:
-        for cache in (self._names, self._header_sets, self._tag_sets):
+        for cache in (self._names, self._header_sets, self._tag_sets, self._prices):
             cache.clear()
         self._tag_values.clear()
 
@@ -123,6 +124,20 @@ class Interner:
             sql = "INSERT INTO header_sets (hash, items) VALUES (?, ?) RETURNING id"
             found = one(connection, sql, hashed, contents)
             self._gained = True
+        return int(found)
+
+    def price(self, connection: Connection, data: str | None) -> int | None:
+        """The id of a price (JSON); None for None."""
+        if data is None:
+            return None
+        found = self._prices.get(data)
+        if found is None:
+            hashed = content_hash(data)
+            found = one(connection, "SELECT id FROM prices WHERE hash = ?", hashed)
+            if found is None:
+                found = one(connection, "INSERT INTO prices (hash, data) VALUES (?, ?) RETURNING id", hashed, data)
+                self._gained = True
+            self._prices.put(data, int(found))
         return int(found)
 
     def tag_set(self, connection: Connection, tags: Pairs) -> tuple[int | None, Pairs]:

@@ -17,7 +17,10 @@ from proxy.errors import UsageError
 from proxy.store.engine import file_of, reading, revision, run_outside, writing
 from proxy.store.errors import DatabaseTooNew
 from proxy.store.schema import REVISIONS, metadata
+from proxy.store.schema_meaning import VIRTUAL
 from proxy.store.schema_views import VIEWS
+
+_SHADOWS = tuple(f"{name}_" for name in VIRTUAL)  # what SQLite keeps a virtual table's content in
 
 Shape = dict[str, dict[str, str]]
 """What a database consists of: "table NAME", "index NAME", "view NAME" -> its parts -> how each is defined."""
@@ -85,6 +88,8 @@ def wanted_shape() -> Shape:
     try:
         with engine.connect() as connection:
             metadata.create_all(connection)
+            for statement in VIRTUAL.values():
+                connection.exec_driver_sql(statement)
             for name, select in VIEWS.items():
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {select}")
             return shape(connection)
@@ -115,9 +120,11 @@ def shape(connection: Connection) -> Shape:
     found: Shape = {}
     stored = connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all()
     for kind, name, sql in stored:
-        if name.startswith("sqlite_") or name == "alembic_version":
+        if name.startswith(("sqlite_", *_SHADOWS)) or name == "alembic_version":
             continue
-        if kind == "table":
+        if name in VIRTUAL:
+            found[f"table {name}"] = {"definition": _plain(sql)}
+        elif kind == "table":
             found[f"table {name}"] = _table_shape(connection, name, sql)
         else:
             found[f"{kind} {name}"] = {"definition": _plain(sql)}

@@ -16,11 +16,23 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, or_, 
 
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Outcome, Side, id_time_us
-from proxy.store import clean, schema
+from proxy.store import clean, credentials, fulltext, schema
 from proxy.store.engine import hex_of
 from proxy.store.load import chunk_totals, load_exchanges, load_journals
+from proxy.store.names import first_id, name_ids
 from proxy.store.rows import ChangeRow, ChunkRow, Exchange, GapRow, HeadRow, JournalRow
-from proxy.store.schema import FAILED, NOT_COMPLETED, NameKind, exchanges, header_sets, heads, literally, names
+from proxy.store.schema import (
+    COSTLY,
+    COSTLY_PICO,
+    FAILED,
+    NOT_COMPLETED,
+    NameKind,
+    exchanges,
+    header_sets,
+    heads,
+    literally,
+    names,
+)
 
 Condition = ColumnElement[bool] | TextClause
 
@@ -35,7 +47,9 @@ class Filters:
     """What a list of exchanges is narrowed to; None does not narrow.
 
     `since_us` (inclusive) and `until_us` (exclusive) are microseconds since 1970. `status` is a number or a class such
-    as "4xx". `tag` is a name and a value, or a name and None for any value.
+    as "4xx". `tag` is a name and a value, or a name and None for any value. `model` is one that was asked for or that
+    served, `credential` a name or a fingerprint or the beginning of one; `search` are words, all of which are in one
+    text; `errors` keeps what failed.
     """
 
     since_us: int | None = None
@@ -46,6 +60,11 @@ class Filters:
     tag: tuple[str, str | None] | None = None
     session: str | None = None
     origin: Origin | None = None
+    model: str | None = None
+    credential: str | None = None
+    search: str | None = None
+    min_cost_pico: int | None = None
+    errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +81,6 @@ class Counts:
     stored: int
     missing: int
     journals: list[JournalRow] = field(default_factory=list)
-
-
-def first_id(at_us: int) -> UUID:
-    """The lowest exchange id of a time in microseconds since 1970: a bound for ranges of ids."""
-    ms, us = divmod(max(at_us, 0), 1000)
-    return UUID(int=ms << 80 | 0x7 << 76 | (us * 4096 // 1000) << 64 | 0x2 << 62)
 
 
 def list_exchanges(connection: Connection, filters: Filters, limit: int, before: UUID | None = None) -> list[Exchange]:
@@ -146,6 +159,27 @@ def _conditions(connection: Connection, filters: Filters) -> list[Condition] | N
         conditions.append(literally(NOT_COMPLETED))
     if filters.tag is not None:
         conditions.append(_tagged(*filters.tag))
+    return [*conditions, *_of_meaning(connection, filters)]
+
+
+def _of_meaning(connection: Connection, filters: Filters) -> list[Condition]:
+    """The filters that look at what exchanges meant, and at who paid. Raises UsageError for an unknown credential."""
+    column = exchanges.c
+    conditions: list[Condition] = []
+    if filters.model is not None:
+        ids = name_ids(connection, NameKind.MODEL, filters.model)
+        conditions.append(or_(column.model_asked.in_(ids), column.model_served.in_(ids)))
+    if filters.credential is not None:
+        found = [each.id for each in credentials.find(connection, filters.credential)]
+        conditions += [column.credential.in_(found), column.credential.is_not(None)]
+    if filters.min_cost_pico is not None:
+        conditions.append(func.coalesce(column.cost_reported_pico, column.cost_pico) >= filters.min_cost_pico)
+        if filters.min_cost_pico > COSTLY_PICO:
+            conditions.append(literally(COSTLY))
+    if filters.errors:
+        conditions.append(column.failed.is_(True))
+    if filters.search is not None:
+        conditions.append(column.id.in_(fulltext.exchanges_with(filters.search)))
     return conditions
 
 

@@ -5,8 +5,8 @@ Knows the shared nouns only; must not know tables or connections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
@@ -162,3 +162,82 @@ class Exchange(ExchangeRow):
     price: int | None = None
     interpretation_error: str | None = None
     interpreter: int | None = None
+    failed: bool | None = None
+    counted: bool | None = None
+
+
+class RatingRow(NamedTuple):
+    """One safety rating; `side` is 0 for the prompt's, 1 for the answer's."""
+
+    side: int
+    category: str
+    level: str | None
+    score: float | None
+    blocked: bool | None
+
+
+class TextRow(NamedTuple):
+    """A prompt message or (`answer`) a part of the answer, with the role it was written in."""
+
+    role: str
+    data: str
+    answer: bool = False
+
+
+@dataclass(slots=True)
+class MeaningRow:
+    """What an ended exchange meant, to be written in one transaction; None is unknown, never zero.
+
+    Fields named like columns of `exchanges` are those; `outcome` is corrected by what was understood. `retrieves`: a
+    copy of a response that another exchange made, or no generation at all. `data` is the JSON of `meanings`; `price`
+    the JSON of `prices`; `usage` the kinds without a column; `rate_limits` (kind, limit, remaining, reset_us).
+    `bodiless`: the stored bodies go in the same transaction.
+    """
+
+    exchange: UUID
+    interpreter: int
+    outcome: Outcome | None
+    failed: bool = False
+    retrieves: bool = False
+    bodiless: bool = False
+    interpretation_error: str | None = None
+    operation: str | None = None
+    retry_count: int | None = None
+    model_asked: str | None = None
+    model_served: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+    streaming: bool | None = None
+    finish_reason: str | None = None
+    finish_reason_norm: str | None = None
+    service_tier: str | None = None
+    terminated: bool | None = None
+    first_event_us: int | None = None
+    first_reasoning_us: int | None = None
+    first_visible_us: int | None = None
+    terminal_event_us: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_state: str | None = None
+    cost_pico: int | None = None
+    cost_reported_pico: int | None = None
+    cost_status: str | None = None
+    price: str | None = None
+    data: str | None = None
+    usage_raw: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+    rate_limits: Sequence[tuple[str, int | None, int | None, int | None]] = ()
+    ratings: Sequence[RatingRow] = ()
+    texts: Sequence[TextRow] = ()
+
+    @property
+    def carries_usage(self) -> bool:
+        """Whether it tells what was used, so that a second copy of it must not count."""
+        if self.usage_state in (None, "none", "missing"):
+            return False
+        counts = (self.input_tokens, self.output_tokens, self.total_tokens, self.cost_reported_pico)
+        return bool(self.usage) or any(each is not None for each in counts)

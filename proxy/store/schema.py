@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Column, Float, Index, Table, TextClause, UniqueConstraint, text
+from sqlalchemy import Column, Index, Table, TextClause, UniqueConstraint, text
 
 from proxy.store import schema_types as t
+from proxy.store.schema_meaning import OF_MEANING
 
 metadata = t.metadata
 
@@ -51,8 +52,10 @@ class NameKind(IntEnum):
 # Conditions of the partial indexes. SQLite uses such an index only for a query that repeats its condition literally.
 FAILED = "status >= 400"
 NOT_COMPLETED = "outcome IS NULL OR outcome <> 0"
-COSTLY = "cost_pico > 100000000000"
+COSTLY_PICO = 10**11
+COSTLY = f"coalesce(cost_reported_pico, cost_pico) > {COSTLY_PICO}"
 SLOW = "first_visible_us > 2000000"
+UNREAD = "outcome IS NOT NULL AND interpreter IS NULL"
 
 
 def literally(condition: str) -> TextClause:
@@ -133,6 +136,8 @@ _CARRIAGE: tuple[Column[Any], ...] = (
 CARRIAGE = tuple(column.name for column in _CARRIAGE)
 """The columns of `exchanges` that ingest writes as it copies; all others are meaning, which it must leave alone."""
 
+# `failed`: HTTP 400 and above, an error in mid-stream, or not completed. `counted`: its tokens and cost are in the
+# rollups. `interpreter`: the version of the lens that read it. `cost_pico`: by our prices. All null until it is read.
 exchanges = t.table(
     "exchanges",
     "id",
@@ -167,7 +172,13 @@ exchanges = t.table(
     t.ref("price"),
     t.text("interpretation_error"),
     t.ref("interpreter"),
+    t.flag("failed"),
+    t.flag("counted"),
 )
+_LATER = ("virtual_key", "replay_of")  # of features to come
+MEANING = ("outcome", *[each.name for each in exchanges.c if each.name not in (*CARRIAGE, *_LATER, "counted")])
+"""The columns of `exchanges` that are written once it is understood; with it the outcome may be corrected."""
+
 NAMED = {
     "node": NameKind.NODE,
     "upstream": NameKind.UPSTREAM,
@@ -205,6 +216,7 @@ _partial("status", FAILED, "status", "id")
 _partial("outcome", NOT_COMPLETED, "outcome", "id")
 _partial("costly", COSTLY, "id")
 _partial("slow", SLOW, "id")
+_partial("unread", UNREAD, "id")
 
 # An index on the text would cost 46 us an insert at ten million rows; the first 8 bytes of its hash cost 9 to 12.
 response_ids = t.table("response_ids", "hash exchange_id", t.big("hash", null=False), t.uuid("exchange_id"))
@@ -288,78 +300,6 @@ exchange_tags = t.table(
 )
 Index("exchange_tags_value", exchange_tags.c.name, exchange_tags.c.value, exchange_tags.c.exchange_id)
 
-# Kinds of usage that have no column on the exchange (seconds, pages, audio tokens, ...).
-usage = t.table(
-    "usage", "exchange_id kind", t.uuid("exchange_id"), t.ref("kind", null=False), t.big("amount", null=False)
-)
-usage_raw = t.table("usage_raw", "exchange_id", t.uuid("exchange_id"), t.json("data"), rowid=True)
-rate_limits = t.table(
-    "rate_limits",
-    "exchange_id kind",
-    t.uuid("exchange_id"),
-    t.ref("kind", null=False),
-    t.big("limit_count"),
-    t.big("remaining"),
-    t.big("reset_us"),
-)
-safety = t.table(
-    "safety",
-    "exchange_id seq",
-    t.uuid("exchange_id"),
-    t.big("seq", null=False),
-    t.ref("category", null=False),
-    t.ref("level"),
-    Column("score", Float),
-    t.flag("blocked"),
-)
-texts = Table(
-    "texts",
-    t.metadata,
-    t.serial(),
-    t.uuid("exchange_id"),
-    t.big("seq", null=False),
-    t.ref("role"),
-    t.blob("hash"),
-    t.text("data", null=False),
-    UniqueConstraint("exchange_id", "seq"),
-)
-
-# Which exchange was the first to be paid for a response; it outlives the exchange, or a later copy would count again.
-billed = t.table(
-    "billed",
-    "response_key upstream",
-    t.blob("response_key", null=False),
-    t.ref("upstream", null=False),
-    t.uuid("exchange"),
-)
-prices = Table("prices", t.metadata, t.serial(), t.blob("hash", null=False), t.json("data"), UniqueConstraint("hash"))
-
-
-def _spend(name: str, *by: str) -> Table:
-    """A narrow rollup. `hour` and `day` count from 1970 (hours in UTC, days in the reporting time zone).
-
-    The other columns of its key are ids of `names`, 0 for none; `writer` keeps nodes from updating one another's rows.
-    """
-    return t.table(
-        name,
-        " ".join((*by, "writer")),
-        *(t.ref(column, null=False) for column in (*by, "writer")),
-        *(t.big(column, null=False) for column in SPENT),
-    )
-
-
-SPENT = (
-    "exchanges",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_pico",
-)
-spend_hours = _spend("spend_hours", "hour", "upstream", "model", "cost_status")
-spend_keys = _spend("spend_keys", "day", "model", "credential", "virtual_key")
-spend_tags = _spend("spend_tags", "day", "tag_name", "tag_value", "model")
-
-OF_EXCHANGE = tuple(each for each in metadata.sorted_tables if "exchange_id" in each.c and each is not response_ids)
+_carried = [each for each in metadata.sorted_tables if "exchange_id" in each.c and each not in OF_MEANING]
+OF_EXCHANGE = (*[each for each in _carried if each is not response_ids], *OF_MEANING)
 """Every table whose rows belong to one exchange and are found by `exchange_id` (`response_ids` only by its hash)."""

@@ -47,7 +47,7 @@ def _shown(column: str) -> str:
 def _exchange_list() -> str:
     shown = [f"{_shown(each.name)} AS {each.name}" for each in exchanges.c if each.name != "target_long"]
     started = "strftime('%Y-%m-%dT%H:%M:%fZ', e.started_us / 1000000.0, 'unixepoch') AS started"
-    lines = ["e.id AS exchange_id", *shown, started, "e.cost_pico / 1e12 AS cost_usd"]
+    lines = ["e.id AS exchange_id", *shown, started, "coalesce(e.cost_reported_pico, e.cost_pico) / 1e12 AS cost_usd"]
     return "SELECT " + ",\n  ".join(lines) + "\nFROM exchanges e"
 
 

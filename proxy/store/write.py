@@ -7,8 +7,9 @@ number can stop a batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import tzinfo
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -16,10 +17,22 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, select, update
 
 from proxy.store import clean
+from proxy.store.costs import Costed, put_costs
 from proxy.store.engine import insert_many, one, upsert_many, writing
 from proxy.store.intern import Interner
 from proxy.store.load import chunk_totals, load_exchanges, load_journals
-from proxy.store.rows import ChangeRow, ChunkRow, Exchange, ExchangeRow, GapRow, HeadRow, JournalRow, Pairs
+from proxy.store.meanings import Written, put_meanings
+from proxy.store.rows import (
+    ChangeRow,
+    ChunkRow,
+    Exchange,
+    ExchangeRow,
+    GapRow,
+    HeadRow,
+    JournalRow,
+    MeaningRow,
+    Pairs,
+)
 from proxy.store.schema import (
     CARRIAGE,
     NOT_COMPLETED,
@@ -32,6 +45,7 @@ from proxy.store.schema import (
     heads,
     literally,
 )
+from proxy.store.zone import claim_zone
 
 ERROR_BYTES = 4096
 """Longest error text that is kept of an exchange."""
@@ -185,14 +199,20 @@ class Writer:
             )
         insert_many(self._connection, gaps, values)
 
-    def drop_chunks(self, ids: Iterable[UUID]) -> None:
-        """Remove the stored bodies of exchanges, so that no trace stays in the file once it is checkpointed."""
-        keys = [(_key(exchange),) for exchange in ids]
-        if keys:
-            self._connection.exec_driver_sql("DELETE FROM chunks WHERE exchange_id = ?", keys)
+    def put_meanings(self, rows: Sequence[MeaningRow], zone: tzinfo, *, again: bool = False) -> Written:
+        """Write what exchanges meant, count them in the days of `zone`; see meanings.py."""
+        return put_meanings(self._connection, self._intern, rows, zone, again=again)
+
+    def put_costs(self, rows: Sequence[Costed], zone: tzinfo) -> Written:
+        """Write the costs of exchanges anew; see costs.py."""
+        return put_costs(self._connection, self._intern, rows, zone)
+
+    def claim_zone(self, wanted: str | None) -> str:
+        """Make `wanted` the zone of the database's days if it has none yet; the one that holds."""
+        return claim_zone(self._connection, wanted)
 
     def note_interpretation_error(self, exchange: UUID, error: str) -> None:
-        """Say why an exchange has no meaning columns."""
+        """Say what of an exchange could not be stored; what is there is interpreted all the same."""
         noted = update(exchanges).where(exchanges.c.id == exchange)
         self._connection.execute(noted.values(interpretation_error=clean.capped(error, ERROR_BYTES)))
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from proxy.errors import WiretapeError
-from tests.bench import targets
+from tests.bench import meaning, targets
 from tests.bench.disk import file_system
 from tests.bench.load import Phase
 from tests.bench.measure import require_linux
@@ -64,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
             _session(options, nginx is not None, phases, repetitions, results)
     facts = machine_facts(nginx)
     print(full_text(results, facts, remarks))
+    if options.interpretation:
+        print("\n" + meaning.table(quick=options.quick))
     if options.json:
         named = vars(options) | {"json": str(options.json), "phases": [phase.name for phase in options.phases]}
         write_json(options.json, results, facts, named)
@@ -100,6 +102,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-nginx", dest="nginx", action="store_false", help="leave nginx out")
     parser.add_argument("--no-serve", dest="serve", action="store_false", help="leave wiretape out: references only")
     options = parser.parse_args(argv)
+    options.interpretation = options.phases is None and options.serve
     if options.reps is None:
         options.reps = 1 if options.quick else 3
     if options.reps < 1:

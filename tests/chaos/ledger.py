@@ -34,8 +34,8 @@ class Ledger:
         return row[0] if len(row) == 1 else row
 
     def wait_stored(self, exchanges: int) -> None:
-        """Until so many have an outcome: faster than to wait for the metrics to say so."""
-        sql = "SELECT count(*) FROM exchanges WHERE outcome IS NOT NULL"
+        """Until so many are interpreted: faster than to wait for the metrics to say so."""
+        sql = "SELECT count(*) FROM exchanges WHERE interpreter IS NOT NULL"
         until(lambda: self.one(sql) >= exchanges, f"{exchanges} stored exchanges", PATIENCE)
 
     # One exchange, by the id that its client was told

@@ -56,7 +56,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (["bogus"], "no such command 'bogus' (see `wiretape --help`)"),
         (["serv"], "no such command 'serv'"),
         (["--bogus", "ls"], "no such option: --bogus"),
-        (["ls", "--since", "yesterday"], "--since 'yesterday' is no time: use for example \"2h\""),
+        (["ls", "--since", "lately"], "--since 'lately' is no time: use for example \"2h\""),
         (["ls", "--status", "9x"], "--status '9x' is none: use a number such as 404, or a class"),
         (["ls", "--outcome", "bad"], "--outcome 'bad' is none: use completed, client_left"),
         (["ls", "--tag", "=x"], "--tag '=x' is none: use NAME=VALUE"),

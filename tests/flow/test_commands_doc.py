@@ -22,6 +22,8 @@ SECTIONS = dict(re.findall(r"^### (\S.*)\n((?:(?!^##).*\n)*)", PAGE, re.MULTILIN
 
 def _walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if hasattr(command, "commands"):
+        if command.invoke_without_command and path:
+            yield path, command
         for name, below in command.commands.items():
             yield from _walk(below, f"{path} {name}".strip())
     else:

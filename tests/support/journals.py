@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,6 +24,8 @@ from sqlalchemy import Engine
 from proxy.exchange import Change, End, Gap, RequestHead, ResponseHead, Side, Trailers, WireEnd
 from proxy.ingest.attempt import Attempts
 from proxy.ingest.carry import Carrier
+from proxy.ingest.interpret import Interpreter, Lens
+from proxy.interpret.exchange import interpret
 from proxy.journal import record
 from proxy.journal.reader import Segment, journals
 from proxy.journal.record import Damage, Record
@@ -243,7 +246,9 @@ class House:
         self.url = f"sqlite:///{self.path}"
         self.busy_timeout = 0.01  # of connections that ingest opens
         self.engine: Engine | None = None
+        self.lens: Lens = interpret
         self._carrier: Carrier | None = None
+        self._interpreter: Interpreter | None = None
         self._attempts: Attempts | None = None
         self._writers: list[JournalWriter] = []
 
@@ -286,7 +291,9 @@ class House:
         if self._carrier is None:
             self.engine = open_engine(self.url, create=False, busy_timeout=self.busy_timeout)
             self._attempts = Attempts(self.home / "ingest.attempt")
-            self._carrier = Carrier(self.folder, Writer(self.engine), self._attempts)
+            writer = Writer(self.engine)
+            self._carrier = Carrier(self.folder, writer, self._attempts)
+            self._interpreter = Interpreter(self.engine, writer, self._attempts, UTC, lens=self.lens)
         return self._carrier
 
     def stop(self) -> None:
@@ -297,7 +304,7 @@ class House:
             self._attempts.close()
         if self.engine is not None:
             self.engine.dispose()
-        self._carrier = self._attempts = self.engine = None
+        self._carrier = self._interpreter = self._attempts = self.engine = None
 
     def drain(self) -> list[UUID]:
         """Store all there is; the workers that are done."""
@@ -307,6 +314,13 @@ class House:
             done += ended
             if not busy:
                 return done
+
+    def interpret(self) -> None:
+        """Store all there is, and understand it."""
+        self.drain()
+        assert self._interpreter is not None
+        while self._interpreter.pass_once():
+            pass
 
     # What is stored
 

@@ -152,7 +152,8 @@ class Running:
         return found
 
     def wait_stored(self, exchanges: int, timeout: float = PATIENCE) -> None:
-        """Until at least that many exchanges were accepted and nothing of what was accepted waits any more.
+        """Until at least that many exchanges were accepted and nothing of what was accepted waits any more: all is
+        stored, and what has ended is interpreted.
 
         Nor anything of theirs that was journaled before the call: what ingest says first may be older than that.
         """
@@ -167,7 +168,8 @@ class Running:
             seen.clear()
             seen.update(self.metrics())
             stored, accepted = seen["wiretape_exchanges_stored_total"], seen["wiretape_exchanges_accepted_total"]
-            return exchanges <= accepted == stored and seen["wiretape_journal_lag_bytes"] == 0
+            waiting = seen["wiretape_journal_lag_bytes"] + seen["wiretape_exchanges_unread"]
+            return exchanges <= accepted == stored and waiting == 0
 
         try:
             wait_for(all_stored, f"{exchanges} stored exchanges", timeout)

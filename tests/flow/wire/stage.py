@@ -210,7 +210,7 @@ class Stage:
             return client.send(*data).read_message(bodiless=data[0].startswith(b"HEAD"))
 
     def recorded(self, origin: Origin | Slot, count: int = 1) -> list[Recorded]:
-        """The exchanges with an upstream, the oldest first, once there are `count` and all of them have ended."""
+        """The exchanges with an upstream, the oldest first, once there are `count` and all of them are interpreted."""
         name = origin.name
         database = self.wiretape.home / "wiretape.db"
 
@@ -219,7 +219,7 @@ class Stage:
                 connection.row_factory = sqlite3.Row
                 query = "SELECT * FROM exchange_list WHERE upstream = ? AND started_us >= ? ORDER BY id"
                 rows = connection.execute(query, (name, origin.since_us)).fetchall()
-                if len(rows) < count or any(row["outcome"] is None for row in rows):
+                if len(rows) < count or any(row["interpreter"] is None for row in rows):
                     return []
                 return [_load(connection, row) for row in rows]
 

@@ -81,6 +81,15 @@ def test_our_session_wins(stage: Stage) -> None:
         assert _recorded(stage, *headers).facts["session"] == "ours"
 
 
+def test_a_session_in_the_path(stage: Stage) -> None:
+    """Where a tool can only be given a base URL; a header is nearer to the request, and wins."""
+    for headers, session in (([], "s%1"), ([b"x-wiretape-session: ours"], "ours")):
+        with stage.origin(Answering()) as origin:
+            stage.exchange(request(b"/~session=s%251,a=b" + origin.at(), BODY, *headers))
+            recorded = stage.only(origin)
+        assert (recorded.tags, recorded.facts["session"]) == ([("a", "b")], session)
+
+
 def test_nothing_said(stage: Stage) -> None:
     recorded = _recorded(stage)
     assert (recorded.tags, recorded.facts["session"], recorded.facts["record"]) == ([], None, "all")

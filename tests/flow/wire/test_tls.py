@@ -328,13 +328,16 @@ def test_a_ca_file_is_trusted_for_its_upstream_only(
     assert len(script.requests) == 1
 
 
+PORTS = {"WIRETAPE_FORWARD__PORT": "0", "WIRETAPE_CONSOLE__PORT": "0"}
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "no certificate"])
 def test_a_ca_file_that_cannot_be_used_is_named_at_once(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "authority.pem"
     if content is not None:
         path.write_text(content)
     (tmp_path / "wiretape.toml").write_text(f"[upstreams.ours]\nurl = 'https://localhost:1'\nca_file = '{path}'\n")
-    failed = run_wiretape(tmp_path, "--home", "home", "serve", variables={"WIRETAPE_FORWARD__PORT": "0"})
+    failed = run_wiretape(tmp_path, "--home", "home", "serve", variables=PORTS)
     assert failed.returncode == 2
     (sentence,) = [line for line in failed.stderr.splitlines() if line.startswith("wiretape: ")]
     assert "upstreams.ours.ca_file" in sentence

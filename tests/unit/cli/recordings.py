@@ -86,7 +86,7 @@ def _ended(row: ExchangeRow, outcome: Outcome = Outcome.COMPLETED, end: WireEnd 
 
 def _stream(writer: Writer, row: ExchangeRow) -> None:
     _ended(row)
-    row.tags, row.session, row.credential = [("env", "ci"), ("project", "search")], "s1", "redacted:0123456789abcdef"
+    row.tags, row.session, row.credential = [("env", "ci"), ("project", "search")], "s1", "0123456789abcdef"
     headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
     trailers = [("x-checksum", "42")]
     _put(writer, row, [b'{"model":', b'"m"}'], EVENTS, headers=headers, trailers=trailers)

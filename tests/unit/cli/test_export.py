@@ -88,7 +88,7 @@ def test_jsonl_has_what_show_has_the_oldest_first(wiretape: Command, ids: Ids) -
 
 @pytest.mark.parametrize("page", [1, 2, 3, 8])
 def test_jsonl_over_many_pages(wiretape: Command, ids: Ids, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cli.ls.PAGE", page)
+    monkeypatch.setattr("proxy.cli.filters.PAGE", page)
     assert [each["id"] for each in objects(wiretape("export", "jsonl"))] == oldest_first(ids)
     some = objects(wiretape("export", "jsonl", "--limit", 3))
     assert [each["id"] for each in some] == newest_first(ids)[:3][::-1]

@@ -151,22 +151,23 @@ def test_every_key_is_documented(read: Load) -> None:
     rows = documented_keys()
     assert [key for key, _, _ in rows] == [".".join(key) for key in KEYS]
     assert all(meaning.endswith(".") for _, _, meaning in rows)
-    shown = read().without_secrets()
-    assert shown.pop("source") is None
+    shown = read('[prices."a.b/c"]\ninput = 1\n').without_secrets()
+    assert shown.pop("source").endswith(".toml")
     in_use = {
         f"{table}.{name}" if isinstance(inner, dict) else table
         for table, inner in shown.items()
-        if table != "upstreams"
+        if table not in {"upstreams", "prices"}
         for name in (inner if isinstance(inner, dict) else [""])
     }
     in_use |= {f"upstreams.NAME.{name}" for name in shown["upstreams"]["openai"]}
+    in_use |= {f"prices.MODEL.{name}" for name in shown["prices"]["a.b/c"]}
     assert in_use == {key for key, _, _ in rows}
     defaults = {key: default for key, default, _ in rows}
     assert defaults["home"] == '"~/.local/share/wiretape"'
     assert defaults["record.max_journal"] == '"10GiB"'
     assert defaults["upstreams.NAME.url"] == "required"
     for key, default in defaults.items():
-        if default not in {"required", "none"} and not key.startswith("upstreams."):
+        if default not in {"required", "none"} and not key.startswith(("upstreams.", "prices.")):
             read("", None, **{key.replace(".", "__"): json.loads(default)})
 
 

@@ -82,8 +82,9 @@ def test_without_any_status_there_is_a_page_all_the_same(tmp_path: Path) -> None
 def test_the_lag_is_forwards_until_ingest_speaks(home: Path) -> None:
     tell(home, "forward", {**FORWARD, "waiting_bytes": 700})
     assert metrics(Metrics(home).render())["wiretape_journal_lag_bytes"] == 700
-    tell(home, "ingest", {**INGEST, "lag_bytes": 5, "lag_seconds": 0.5, "damage": 2})
+    tell(home, "ingest", {**INGEST, "lag_bytes": 5, "lag_seconds": 0.5, "damage": 2, "unread": 7})
     page = metrics(Metrics(home).render())
+    assert page["wiretape_exchanges_unread"] == 7
     assert (page["wiretape_journal_lag_bytes"], page["wiretape_journal_lag_seconds"]) == (5, 0.5)
     assert page["wiretape_journal_damage_total"] == 2
     assert page["wiretape_database_up"] == 1

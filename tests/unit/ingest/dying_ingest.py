@@ -1,6 +1,6 @@
 """An ingest as a program of its own, whose database can end it: SQL may call `crash()`, `die()`, `fail()`.
 
-A SIGABRT, a SIGKILL, an exception. It stores all there is and ends.
+A SIGABRT, a SIGKILL, an exception. It stores and interprets all there is, and ends.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from datetime import UTC
 from pathlib import Path
 from typing import cast
 
 from proxy.ingest.attempt import Attempts
 from proxy.ingest.carry import Carrier
+from proxy.ingest.interpret import Interpreter
 from proxy.store.engine import open_engine
 from proxy.store.write import Writer
 
@@ -40,8 +42,10 @@ def main(home: Path) -> None:
     attempts = Attempts(home / "ingest.attempt")
     attempts.watch()
     try:
-        carrier = Carrier(home / "journal", Writer(engine), attempts)
-        while carrier.pass_once()[0]:
+        writer = Writer(engine)
+        carrier = Carrier(home / "journal", writer, attempts)
+        interpreter = Interpreter(engine, writer, attempts, UTC)
+        while carrier.pass_once()[0] or interpreter.pass_once():
             pass
         carrier.close()
     finally:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ingest.attempt import Attempts, Place
-from proxy.ingest.carry import DEATHS
+from proxy.ingest.attempt import DEATHS, Attempts, Place
 from tests.support.journals import (
     DEADLINE,
     WORKER,
@@ -75,6 +74,21 @@ def test_a_record_that_kills(house: House, function: str, code: int) -> None:
     assert [row["lost_records"] for row in rows] == [1, 0, 0]
     assert "could not be stored" in rows[0]["interpretation_error"]
     assert house.files == []
+    assert attempt(house).read_bytes() == b""
+
+
+@pytest.mark.parametrize(("function", "code"), [("crash", -signal.SIGABRT), ("fail", 1)])
+def test_an_exchange_whose_meaning_kills(house: House, function: str, code: int) -> None:
+    """Among others, then twice alone; then it is left uninterpreted, and all others are read."""
+    when = "WHEN NEW.exchange_id = (SELECT id FROM exchanges WHERE ordinal = 2)"
+    house.execute(f"CREATE TRIGGER deadly AFTER INSERT ON meanings {when} BEGIN SELECT {function}(); END;")
+    house.record(merged(exchange(1), exchange(2, record="meta"), exchange(3)))
+    assert [run_program(house) for _ in range(4)] == [code, code, code, 0]
+    rows = house.exchanges()
+    assert [row["interpreter"] is None for row in rows] == [False] * 3
+    assert [row["interpretation_error"] is None for row in rows] == [True, False, True]
+    assert "ended ingest again and again" in rows[1]["interpretation_error"]
+    assert [len(house.body(number)) for number in (1, 2, 3)] == [2, 0, 2]
     assert attempt(house).read_bytes() == b""
 
 

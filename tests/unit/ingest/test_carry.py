@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from itertools import pairwise
 
 import pytest
 
@@ -246,46 +245,7 @@ def test_records_of_no_exchange_are_passed_over(house: House) -> None:
     assert house.one(JOURNAL, WORKER.bytes)[2:5] == (1, 1, 0)
 
 
-# Bodies that are not to be kept
-
-
-def test_bodies_are_dropped_with_the_end(house: House) -> None:
-    writer = house.journal()
-    entries = exchange(1, record="meta", extras=True)
-    states = []
-    for entry in entries:
-        append(writer, [entry])
-        house.drain()
-        states.append((house.exchange(1)["outcome"], len(house.body(1)) + len(house.body(1, Side.REQUEST))))
-    assert states[-2:] == [(None, 3), ("completed", 0)]
-    assert all(one[1] <= other[1] for one, other in pairwise(states[:-1]))
-    row = house.exchange(1)
-    assert (row["record"], row["response_bytes"], row["request_bytes"]) == ("meta", 29, 14)
-    assert house.query("SELECT count(*) FROM headers")[0][0] > 5
-
-
-def test_bodies_are_dropped_in_the_same_transaction(house: House) -> None:
-    writer = house.journal()
-    entries = exchange(1, record="meta")
-    append(writer, entries[:-1])
-    house.drain()
-    house.execute("CREATE TRIGGER no BEFORE DELETE ON chunks BEGIN SELECT RAISE(ABORT, 'no'); END")
-    append(writer, entries[-1:])
-    house.drain()
-    row = house.exchange(1)
-    assert row["outcome"] is None, "not ended as long as its bodies are there"
-
-
-def test_bodies_of_a_dead_worker_are_dropped_too(house: House) -> None:
-    writer = house.journal()
-    append(writer, merged(exchange(1, record="meta", wire_end=None), exchange(2, wire_end=None)))
-    house.drain()
-    house.stop()
-    writer.close()
-    house.drain()
-    assert house.body(1) == []
-    assert (house.exchange(1)["response_bytes"], house.exchange(1)["outcome"]) == (22, "interrupted")
-    assert len(house.body(2)) == 2
+# What is to be kept
 
 
 def test_a_wish_of_a_later_version_records_all(house: House) -> None:

@@ -58,8 +58,9 @@ def note_meaning(writer: Writer, exchange_id: UUID, mark: str) -> None:
     execute("INSERT INTO texts (exchange_id, seq, data) VALUES (?, 1, ?)", (key, mark))
     execute("INSERT INTO usage VALUES (?, 1, 1)", (key,))
     execute("INSERT INTO usage_raw VALUES (?, ?)", (key, mark))
+    execute("INSERT INTO meanings VALUES (?, ?)", (key, mark))
     execute("INSERT INTO rate_limits VALUES (?, 1, 1, 1, 1)", (key,))
-    execute("INSERT INTO safety VALUES (?, 1, 1, 1, 0.5, 1)", (key,))
+    execute("INSERT INTO safety VALUES (?, 1, 1, 1, 1, 0.5, 1)", (key,))
 
 
 def test_nothing_of_a_deleted_exchange_stays_in_the_file(engine: Engine, writer: Writer, database: Path) -> None:

@@ -9,8 +9,10 @@ from sqlalchemy import Connection, Engine, event, select, text
 
 from proxy.exchange import Outcome
 from proxy.store.engine import reading
-from proxy.store.read import Filters, first_id, list_exchanges
+from proxy.store.names import first_id
+from proxy.store.read import Filters, list_exchanges
 from proxy.store.schema import COSTLY, SLOW, exchanges, literally
+from proxy.store.unread import count_unread, unread
 from proxy.store.write import Writer
 from tests.unit.store.support import BEGAN_US, DAY, exchange, ids, opened
 
@@ -104,3 +106,13 @@ def test_what_belongs_to_an_exchange_is_found_by_its_id(engine: Engine, table: s
         steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
     scans = [step for step in steps if step.startswith("SCAN")]
     assert scans == (["SCAN item VIRTUAL TABLE INDEX 1:"] if table == "headers" else []), steps
+
+
+def test_what_waits_to_be_interpreted_is_found_by_its_index(filled: Engine) -> None:
+    (plan,) = plans(filled, lambda connection: unread(connection, 5))
+    assert "exchanges_unread" in plan
+    assert "TEMP B-TREE" not in plan
+    with reading(filled) as connection:
+        assert len(unread(connection, 5)) == 5
+        assert count_unread(connection) == 2000
+        assert count_unread(connection, 7) == 7

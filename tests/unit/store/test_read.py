@@ -12,6 +12,7 @@ from proxy.errors import UsageError
 from proxy.exchange import ExchangeIds, Origin, Outcome, Side, id_time_us
 from proxy.store import read
 from proxy.store.engine import reading
+from proxy.store.names import first_id
 from proxy.store.read import Filters
 from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow
 from proxy.store.write import Writer
@@ -125,8 +126,8 @@ def test_a_status_that_is_none_is_the_users_to_mend(engine: Engine, status: str)
 def test_times_and_ids_bound_one_another() -> None:
     for us in (0, 1, 999, 1000, BEGAN_US, BEGAN_US + 1, BEGAN_US + 2, BEGAN_US + 999_999):
         made = ExchangeIds(lambda us=us: us).next()  # type: ignore[misc]  # the default binds the loop's value
-        assert read.first_id(us) <= made < read.first_id(us + 1)
-    assert read.first_id(-5) == read.first_id(0)
+        assert first_id(us) <= made < first_id(us + 1)
+    assert first_id(-5) == first_id(0)
 
 
 def test_an_exchange_is_found_by_what_a_person_types(engine: Engine, writer: Writer) -> None:

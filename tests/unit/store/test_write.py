@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from proxy.exchange import Origin, Outcome, Side, WireEnd
 from proxy.store.engine import reading
 from proxy.store.errors import ValueRefused
 from proxy.store.read import get_exchange
-from proxy.store.rows import ChangeRow, ExchangeRow, GapRow, HeadRow
+from proxy.store.rows import ChangeRow, ExchangeRow, GapRow, HeadRow, MeaningRow
 from proxy.store.schema import CARRIAGE, exchanges
 from proxy.store.write import ERROR_BYTES, Writer
 from tests.unit.store.conftest import Opener
@@ -130,7 +131,7 @@ def test_nothing_to_put_is_nothing_put(engine: Engine, writer: Writer) -> None:
     with writer.transaction():
         for put in (writer.put_exchanges, writer.put_chunks, writer.put_heads, writer.put_changes, writer.put_gaps):
             put([])
-        writer.drop_chunks([])
+        writer.put_meanings([], UTC)
     assert sql(engine, "SELECT count(*) FROM exchanges") == [(0,)]
 
 
@@ -206,7 +207,7 @@ def test_a_dropped_body_leaves_no_trace(engine: Engine, writer: Writer, database
         writer.put_chunks([chunk(dropped, seq, b"body-mark" * (1 + seq * 100)) for seq in range(50)])
     with writer.transaction():
         writer.put_exchanges([exchange(dropped, record=1)])
-        writer.drop_chunks([dropped])
+        writer.put_meanings([MeaningRow(dropped, 1, Outcome.COMPLETED, bodiless=True)], UTC)
     assert sql(engine, "SELECT count(*) FROM chunks") == [(1,)]
     held = file_bytes(engine, database)
     assert b"kept-mark" in held

@@ -1,0 +1,178 @@
+"""What every dialect is: one object per exchange that is told what came, in order, and fills in a Meaning.
+
+Must not know framing, content-encodings or any one provider. Whatever a dialect is told is hostile: a value of another
+type than expected is as good as none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from proxy.interpret.failures import failure_of
+from proxy.interpret.meaning import Meaning, Text, ToolCall
+from proxy.interpret.usage import Counts, normalised
+from proxy.interpret.values import mapping, string, texts_of, whole_text, written
+
+MAX_TEXT = 8 * 2**20
+"""Most characters that are kept of an answer, of its reasoning, and of all prompts together."""
+
+MAX_CALLS = 4096
+"""Most tool calls, and prompt messages, that are kept of an exchange."""
+
+
+class Route(NamedTuple):
+    """Which requests a dialect reads: by method, and by the whole path behind the upstream's name, percent-decoded.
+
+    `billed`: such a request costs, so that one without usage is `missing` rather than `none`. A group named `model` in
+    the pattern is the model asked for.
+    """
+
+    pattern: re.Pattern[str]
+    operation: str
+    methods: tuple[str, ...] = ("POST",)
+    billed: bool = True
+    streams: bool | None = None  # whether the path itself says so
+
+
+class _Call:
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, call: str | None, name: str | None) -> None:
+        self.id = call
+        self.name = name
+        self.arguments: list[str] = []
+
+
+class Dialect:
+    """Told first the request, then each event of a stream (or the one body), then the end.
+
+    `counts` collects the usage objects; `text`, `reasoning` and `tool_calls` are filled in at the end, from what `say`,
+    `think` and `call` collect.
+    """
+
+    ROUTES: ClassVar[tuple[Route, ...]] = ()
+    ENDS_BY_EVENT: ClassVar[bool] = True
+    """Whether a whole stream has a terminal event, so that one without it is not complete."""
+
+    def __init__(self, meaning: Meaning) -> None:
+        self.meaning = meaning
+        self.counts = Counts()
+        self.failed = False  # an error came in the midst of a stream
+        self._said: dict[int, list[str]] = {}
+        self._thought: list[str] = []
+        self._calls: dict[object, _Call] = {}
+        self._room = MAX_TEXT
+        self._thinking_room = MAX_TEXT
+        self._prompt_room = MAX_TEXT
+
+    @classmethod
+    def knows(cls, body: dict[str, Any]) -> bool:  # noqa: ARG003 - the answer of a dialect that cannot tell
+        """Whether a response's object or event is of this dialect, whatever its path was."""
+        return False
+
+    # What comes; each may be overridden.
+
+    def read_request(self, body: Any) -> None:
+        """The request's JSON; not called if it has none."""
+
+    def read_event(self, name: str, data: Any, at_us: int) -> None:
+        """One event of a stream: its name (`message` if it has none) and its JSON."""
+
+    def read_plain_event(self, name: str, data: str, at_us: int) -> None:
+        """One event whose data is no JSON, such as `[DONE]`."""
+
+    def read_body(self, body: Any, at_us: int) -> None:
+        """The whole response's JSON where it is no stream and its status is no error's."""
+
+    def finish(self) -> None:
+        """The end. An overrider calls this last."""
+        meaning = self.meaning
+        meaning.text = whole_text("\n\n".join("".join(self._said[index]) for index in sorted(self._said)))
+        meaning.reasoning = whole_text("".join(self._thought))
+        meaning.tool_calls = [
+            ToolCall(each.id, each.name, whole_text("".join(each.arguments))) for each in self._calls.values()
+        ]
+        if meaning.finish_reason is not None and meaning.finish_reason_norm is None:
+            meaning.finish_reason_norm = normalised(meaning.finish_reason)
+
+    # What dialects say.
+
+    def say(self, text: Any, at_us: int, index: int = 0) -> None:
+        """A visible piece of the answer number `index`."""
+        if type(text) is not str or not text:
+            return
+        if self.meaning.first_visible_us is None:
+            self.meaning.first_visible_us = at_us
+        self._room -= len(text)
+        if self._room >= 0:
+            self._said.setdefault(index, []).append(text)
+        else:
+            self.meaning.problem = f"more than {MAX_TEXT} characters: the rest of the text was left out"
+
+    def think(self, text: Any, at_us: int) -> None:
+        """A piece of reasoning."""
+        if type(text) is not str or not text:
+            return
+        if self.meaning.first_reasoning_us is None:
+            self.meaning.first_reasoning_us = at_us
+        self._thinking_room -= len(text)
+        if self._thinking_room >= 0:
+            self._thought.append(text)
+
+    def call(self, key: object, call: Any = None, name: Any = None, arguments: Any = None) -> None:
+        """A tool call, or more of the one with this key: what is known of it so far, and a piece of its arguments."""
+        known = self._calls.get(key)
+        if known is None:
+            if len(self._calls) >= MAX_CALLS:
+                return
+            known = self._calls[key] = _Call(None, None)
+        known.id = known.id or string(call)
+        known.name = known.name or string(name)
+        if type(arguments) is str:
+            piece = arguments
+        elif arguments is not None:
+            piece = written(arguments)
+        else:
+            return
+        self._room -= len(piece)
+        if self._room >= 0:
+            known.arguments.append(piece)
+
+    def fail(self, body: Any, at_us: int) -> bool:
+        """Take the error out of an event, if it holds one; whether it does. It is the stream's last word."""
+        failure = failure_of(body)
+        if failure is None:
+            return False
+        failure.midstream = self.failed = True
+        if self.meaning.error is None:
+            self.meaning.error = failure
+        self.terminate("error", at_us)
+        return True
+
+    def prompt(self, role: Any, content: Any) -> None:
+        """One message of the request."""
+        text = whole_text(texts_of(content))
+        self._prompt_room -= len(text)
+        if text and self._prompt_room >= 0 and len(self.meaning.prompts) < MAX_CALLS:
+            self.meaning.prompts.append(Text(string(role) or "user", text))
+
+    def prompts(self, messages: Iterable[Any]) -> None:
+        """Messages of the request that have a role and a content."""
+        for each in messages:
+            message = mapping(each)
+            self.prompt(message.get("role"), message.get("content"))
+
+    def forget(self) -> None:
+        """Drop what was said, thought and called so far: it comes again, whole."""
+        self._said, self._thought, self._calls = {}, [], {}
+        self._room = self._thinking_room = MAX_TEXT
+
+    def terminate(self, terminator: str, at_us: int) -> None:
+        """The dialect's terminal event was seen."""
+        meaning = self.meaning
+        if not meaning.terminated or meaning.terminator == "error":
+            meaning.terminated = True
+            meaning.terminator = terminator
+            meaning.terminal_event_us = at_us

@@ -1,0 +1,60 @@
+"""Which dialect reads which exchange: by the path, whatever the upstream is called; else by what the response is like.
+
+A new dialect is one file and one line here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from proxy.interpret.dialects.anthropic import Anthropic
+from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.gemini import Gemini
+from proxy.interpret.dialects.openai_chat import OpenAIChat
+from proxy.interpret.dialects.openai_responses import OpenAIResponses
+
+DIALECTS: tuple[type[Dialect], ...] = (OpenAIChat, OpenAIResponses, Anthropic, Gemini)
+
+_ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+_COUNT = r".*(?:/messages/count_tokens|/responses/input_tokens|:countTokens|/count-tokens(?::rawPredict)?)/?"
+_FREE = (
+    Route(re.compile(_COUNT), "count", billed=False),
+    Route(re.compile(r".*/(?:messages/)?batches(?:/.*)?"), "batch", _ANY, billed=False),
+    Route(re.compile(r".*:batchGenerateContent"), "batch", billed=False),
+    Route(re.compile(r".*/(?:models|files|uploads|cachedContents|tunedModels)(?:/[^:]*)?"), "metadata", _ANY, False),
+    Route(re.compile(r".*/responses/[^/]+/input_items/?"), "metadata", _ANY, billed=False),
+    Route(re.compile(r".*/moderations/?"), "moderation", billed=False),
+)
+"""What costs nothing: of these only errors are read."""
+
+
+class Found(NamedTuple):
+    """`dialect` is None where the path says nothing; `route` as well."""
+
+    dialect: type[Dialect] | None
+    route: Route | None
+    model: str | None
+
+
+@lru_cache(2048)
+def find(method: str, path: str) -> Found:
+    """The dialect of a request by its method and raw path."""
+    path = unquote(path)
+    for route in _FREE:
+        if method in route.methods and route.pattern.fullmatch(path):
+            return Found(Dialect, route, None)
+    for dialect in DIALECTS:
+        for route in dialect.ROUTES:
+            if method in route.methods and (match := route.pattern.fullmatch(path)):
+                return Found(dialect, route, match.groupdict().get("model"))
+    return Found(None, None, None)
+
+
+def recognised(body: Any) -> type[Dialect] | None:
+    """The dialect of a response's object, or first event, whose path says nothing."""
+    if type(body) is not dict:
+        return None
+    return next((dialect for dialect in DIALECTS if dialect.knows(body)), None)

@@ -1,0 +1,37 @@
+"""What readers look exchanges up by: ids of `names`, and bounds of ranges of exchange ids. Must not write anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from proxy.store import clean
+from proxy.store.rollups import lots, marks
+from proxy.store.schema import NameKind
+
+
+def first_id(at_us: int) -> UUID:
+    """The lowest exchange id of a time in microseconds since 1970: a bound for ranges of ids."""
+    ms, us = divmod(max(at_us, 0), 1000)
+    return UUID(int=ms << 80 | 0x7 << 76 | (us * 4096 // 1000) << 64 | 0x2 << 62)
+
+
+def name_ids(connection: Connection, kind: NameKind, value: str) -> list[int]:
+    """The ids in `names` of a value; with a `*` at its end of all values that begin so."""
+    if value.endswith("*"):
+        sql = "SELECT id FROM names WHERE kind = ? AND substr(value, 1, ?) = ?"
+        beginning = clean.capped(value[:-1])
+        return [row[0] for row in connection.exec_driver_sql(sql, (int(kind), len(beginning), beginning))]
+    sql = "SELECT id FROM names WHERE kind = ? AND value = ?"
+    return [row[0] for row in connection.exec_driver_sql(sql, (int(kind), clean.capped(value)))]
+
+
+def name_texts(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """What ids of `names` stand for."""
+    found: dict[int, str] = {}
+    for lot in lots(sorted(ids)):
+        sql = f"SELECT id, value FROM names WHERE id IN ({marks(lot)})"  # noqa: S608 - question marks
+        found.update({row[0]: row[1] for row in connection.exec_driver_sql(sql, tuple(lot))})
+    return found

@@ -1,0 +1,140 @@
+"""Reading recorded exchanges back to be interpreted: which are waiting, and what of them is stored, bodies in pieces.
+
+Knows tables; must not know what bytes mean. Memory is bounded by the heads of a few exchanges, and one small body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+
+from proxy.exchange import Side, WireEnd
+from proxy.store.engine import one, rows
+from proxy.store.rollups import lots, marks
+from proxy.store.rows import Pairs
+from proxy.store.schema import UNREAD
+
+Pieces = Iterable[tuple[int, bytes]]
+"""Chunks of one side: microseconds since the exchange began, and bytes. To be read once, before the next exchange."""
+
+SMALL_BYTES = 1 << 20
+"""Bodies that take no more memory together are read at once; larger ones as they are asked for."""
+
+_CHUNK_BYTES = 150  # what a chunk takes besides its data
+_CHUNKS = "SELECT at_us, data, side FROM chunks WHERE exchange_id = ? ORDER BY seq"
+_PIECES = "SELECT at_us, data FROM chunks WHERE exchange_id = ? AND side = ? ORDER BY seq"
+
+_NAMES = ", ".join(
+    f"(SELECT value FROM names WHERE id = e.{each})"  # noqa: S608 - columns of ours
+    for each in ("upstream", "dialect", "method", "target")
+)
+_COLUMNS = f"""e.id, {_NAMES}, e.target_long, e.started_us, e.record, e.status, e.wire_end,
+e.request_bytes + e.response_bytes, e.request_chunks + e.response_chunks, e.unrecorded_bytes, e.lost_records,
+e.request_sent_us, e.interpreter, e.interpretation_error"""
+_set_items = msgspec.json.Decoder(list[tuple[str, str | int]])
+_volatile = msgspec.json.Decoder(list[str])
+
+
+@dataclass(slots=True)
+class Recorded:
+    """An ended exchange as it is stored. `size` and `chunks`: of both bodies, on the wire. `bodies`: whether chunks of
+    it are there to be read, if there ever were any."""
+
+    id: UUID
+    upstream: str | None
+    dialect: str | None
+    method: str | None
+    target: str | None
+    target_long: str | None
+    started_us: int
+    record: int
+    status: int | None
+    wire_end: WireEnd | None
+    size: int
+    chunks: int
+    unrecorded_bytes: int
+    lost_records: int
+    request_sent_us: int | None
+    interpreter: int | None
+    interpretation_error: str | None
+    request_headers: Pairs = ()
+    response_headers: Pairs = ()
+    request: Pieces = ()
+    response: Pieces = ()
+    bodies: bool = True
+
+
+def unread(connection: Connection, limit: int) -> list[UUID]:
+    """The oldest ended exchanges that nobody has interpreted yet."""
+    sql = f"SELECT id FROM exchanges WHERE ({UNREAD}) ORDER BY id LIMIT ?"  # noqa: S608 - a condition of ours
+    return [UUID(bytes=row[0]) for row in connection.exec_driver_sql(sql, (limit,))]
+
+
+def count_unread(connection: Connection, most: int = 10_000) -> int:
+    """How many exchanges nobody has interpreted yet, counted up to `most`."""
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE ({UNREAD}) LIMIT ?)"  # noqa: S608 - ours
+    return int(one(connection, sql, most))
+
+
+def ended(connection: Connection, since: UUID, until: UUID | None, limit: int) -> list[UUID]:
+    """Ended exchanges from `since` on and before `until`, the oldest first."""
+    last = b"\xff" * 16 if until is None else until.bytes
+    sql = "SELECT id FROM exchanges WHERE id >= ? AND id < ? AND outcome IS NOT NULL ORDER BY id LIMIT ?"
+    return [UUID(bytes=row[0]) for row in connection.exec_driver_sql(sql, (since.bytes, last, limit))]
+
+
+def recorded(connection: Connection, ids: Sequence[UUID]) -> Iterator[Recorded]:
+    """Those of the exchanges that are there, in the order of their ids, each with its heads and bodies."""
+    for lot in lots(sorted(each.bytes for each in ids)):
+        found = _exchanges(connection, lot)
+        _add_heads(connection, found)
+        for exchange in found:
+            _add_bodies(connection, exchange)
+            yield exchange
+
+
+def _exchanges(connection: Connection, keys: Sequence[bytes]) -> list[Recorded]:
+    sql = f"SELECT {_COLUMNS} FROM exchanges e WHERE e.id IN ({marks(keys)}) ORDER BY e.id"  # noqa: S608 - ours
+    found = []
+    for row in connection.exec_driver_sql(sql, tuple(keys)).fetchall():
+        exchange = Recorded(UUID(bytes=row[0]), *row[1:])
+        exchange.wire_end = None if exchange.wire_end is None else WireEnd(exchange.wire_end)
+        found.append(exchange)
+    return found
+
+
+def _add_heads(connection: Connection, found: Sequence[Recorded]) -> None:
+    """The request's head, and the last of the response's that is not interim."""
+    by_id = {each.id.bytes: each for each in found}
+    sql = f"""SELECT h.exchange_id, h.side, h.status, h.set_id, s.items, h.volatile
+        FROM heads h JOIN header_sets s ON s.id = h.set_id
+        WHERE h.exchange_id IN ({marks(by_id)}) ORDER BY h.exchange_id, h.side, h.seq"""  # noqa: S608 - ours
+    sets: dict[int, list[tuple[str, str | int]]] = {}
+    for key, side, status, set_id, items, volatile in connection.exec_driver_sql(sql, tuple(by_id)).fetchall():
+        if side not in (Side.REQUEST, Side.RESPONSE) or (status is not None and 100 <= status < 200 and status != 101):
+            continue
+        if set_id not in sets:
+            sets[set_id] = _set_items.decode(items)
+        values = _volatile.decode(volatile)
+        pairs = [(name, value if isinstance(value, str) else values[value]) for name, value in sets[set_id]]
+        if side == Side.REQUEST:
+            by_id[key].request_headers = pairs
+        else:
+            by_id[key].response_headers = pairs
+
+
+def _add_bodies(connection: Connection, exchange: Recorded) -> None:
+    key, request, response = exchange.id.bytes, int(Side.REQUEST), int(Side.RESPONSE)
+    if exchange.size + exchange.chunks * _CHUNK_BYTES <= SMALL_BYTES:
+        found = list(rows(connection, _CHUNKS, key))
+        exchange.request = [(at_us, data) for at_us, data, side in found if side == request]
+        exchange.response = [(at_us, data) for at_us, data, side in found if side == response]
+        exchange.bodies = bool(found) or not exchange.size
+    else:
+        exchange.request = rows(connection, _PIECES, key, request)
+        exchange.response = rows(connection, _PIECES, key, response)
+        exchange.bodies = one(connection, "SELECT 1 FROM chunks WHERE exchange_id = ? LIMIT 1", key) is not None

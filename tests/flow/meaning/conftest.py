@@ -1,0 +1,95 @@
+"""Every recorded stream that is understood, sent through wiretape once, and what `show` says of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.here import run_here
+from tests.support.rawhttp import Peer, RawUpstream, connect
+from tests.support.running import Running, serving
+from tests.support.streams import Stream, streams, understood
+
+FAMILIES = ("openai-chat-", "openai-responses-", "openai-error-", "anthropic-", "gemini-")
+KEY = b"sk-test-0123456789abcdefghij"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was recorded of each stream. `home` can be read by commands; `running` is over."""
+
+    home: Path
+    folder: Path
+    ids: dict[str, str]
+
+    def command(self, *arguments: str) -> Any:
+        """What a command prints as JSON."""
+        ran = run_here(self.folder, *arguments, "--format", "json", "--home", str(self.home))
+        assert ran.code == 0, ran.err
+        return json.loads(ran.out)
+
+    def shown(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.command("show", self.ids[name], "--chunks", "0")
+        return found
+
+
+def _answer(peer: Peer, stream: Stream) -> None:
+    """Serve a stream as it was: its head, its body cut where it was cut, each piece a chunk of its own."""
+    peer.read_message()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
+    peer.send(f"HTTP/1.1 {stream.status} OK\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode())
+    for piece in stream.pieces():
+        peer.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+    if stream.whole:
+        peer.send(b"0\r\n\r\n")  # the others end without a last chunk
+
+
+def _ask(wiretape: Running, stream: Stream, origin: RawUpstream) -> str:
+    """Send the stream's request and read all of the answer; the exchange's id."""
+    port = int(wiretape.url.rpartition(":")[2])
+    target = f"/{stream.dialect}{stream.target}".encode()
+    with connect(port) as client:
+        client.send(b"%s %s HTTP/1.1\r\nHost: h\r\n" % (stream.method.encode(), target))
+        client.send(b"Authorization: Bearer %s\r\nConnection: close\r\n" % KEY)
+        client.send(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(stream.request))
+        client.send(stream.request)
+        _, headers = client.read_head()
+        body = bytearray()
+        while True:
+            try:
+                body += client.read_some()
+            except AssertionError:  # it ended, well or not
+                break
+    origin.wait_idle()
+    return next(value.decode() for name, value in headers if name.lower() == b"x-wiretape-exchange")
+
+
+@pytest.fixture(scope="package")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
+    folder = tmp_path_factory.mktemp("meaning")
+    names = [name for name in understood() if streams()[name].dialect in {"openai", "anthropic", "gemini"}]
+    now = ""
+
+    def script(peer: Peer) -> None:
+        _answer(peer, streams()[now])
+
+    ids: dict[str, str] = {}
+    with RawUpstream(script) as origin:
+        config = "".join(f'[upstreams.{name}]\nurl = "{origin.url}"\n' for name in ("openai", "anthropic", "gemini"))
+        with serving(folder, config=config) as wiretape:
+            for name in names:
+                now = name
+                ids[name] = _ask(wiretape, streams()[name], origin)
+            wiretape.wait_stored(len(names))
+            home = wiretape.home
+            wiretape.stop()
+    return Sent(home, folder, ids)
+
+
+def asked_for() -> list[str]:
+    """The streams of the dialects that are complete."""
+    return [name for name in understood() if name.startswith(FAMILIES)]

@@ -1,0 +1,65 @@
+"""Sent through the proxy over sockets, each recorded stream is shown with the meaning that is expected of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.flow.meaning.conftest import Sent, asked_for
+from tests.support.streams import streams
+
+EXTRA = frozenset(("duplicate_of_billing", "first_sequence_number"))
+"""What fixtures say beside the meaning of one exchange."""
+
+
+def differences(shown: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """Name -> (shown, expected), for what is expected otherwise."""
+    wrong = {}
+    for name, value in expected.items():
+        here = shown.get(name, "nothing of this name")
+        if name == "safety" and here is not None:
+            here = {key: here[key] for key in value}
+        elif isinstance(value, dict) and isinstance(here, dict):
+            here = {key: here.get(key) for key in value}
+        if here != value and name not in EXTRA:
+            wrong[name] = (here, value)
+    return wrong
+
+
+@pytest.mark.parametrize("name", asked_for())
+def test_shows_what_is_expected(sent: Sent, name: str) -> None:
+    assert differences(sent.shown(name), streams()[name].expected) == {}
+
+
+def test_all_that_were_asked_for_are_there() -> None:
+    assert len(asked_for()) == 25
+
+
+def test_marks_are_in_the_order_of_time(sent: Sent) -> None:
+    for name in sent.ids:
+        shown = sent.shown(name)
+        marks = [shown[each] for each in ("head_us", "first_event_us", "first_visible_us", "end_us")]
+        known = [mark for mark in marks if mark is not None]
+        assert known == sorted(known), name
+        if shown["terminated"]:
+            assert shown["first_event_us"] <= shown["terminal_event_us"] <= shown["end_us"]
+
+
+def test_rate_limits_and_request_ids(sent: Sent) -> None:
+    chat = sent.shown("openai-chat-basic-usage")
+    assert chat["request_id"] == "req_synth0001"
+    limits = {each["kind"]: each for each in chat["rate_limits"]}
+    assert limits["requests"] == {"kind": "requests", "limit": 30000, "remaining": 29999, "reset_us": 2000}
+    assert limits["tokens"]["limit"] == 150_000_000
+    messages = sent.shown("anthropic-thinking-tool-cache")
+    assert messages["request_id"] == "req_011SYNTH"
+    kinds = {each["kind"]: each["remaining"] for each in messages["rate_limits"]}
+    assert kinds == {"requests": 3999, "tokens": 399_000, "input-tokens": 80_000, "output-tokens": 16_000}
+
+
+def test_the_usage_object_is_kept_as_it_came(sent: Sent) -> None:
+    assert sent.shown("openai-chat-basic-usage")["usage_raw"]["total_tokens"] == 16
+    first, last = sent.shown("anthropic-thinking-tool-cache")["usage_raw"]
+    assert first["cache_creation"] == {"ephemeral_5m_input_tokens": 120, "ephemeral_1h_input_tokens": 400}
+    assert last["output_tokens"] == 97

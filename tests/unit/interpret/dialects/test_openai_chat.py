@@ -1,0 +1,244 @@
+"""What OpenAI's chat form looks like at those who speak it under another name, where no recorded stream shows it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.interpret.meaning import Meaning, Rating, ToolCall
+from tests.unit.interpret.reading import read
+
+CHAT = "/v1/chat/completions"
+
+
+def stream(*chunks: dict[str, Any] | str, **options: Any) -> Meaning:
+    """The meaning of a stream of these chunks."""
+    data = [each if isinstance(each, str) else json.dumps(each) for each in chunks]
+    return read("".join(f"data: {each}\n\n" for each in data).encode(), options.pop("target", CHAT), **options)
+
+
+def whole(body: dict[str, Any], target: str = CHAT, **options: Any) -> Meaning:
+    return read(json.dumps(body).encode(), target, "application/json", **options)
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields}]}
+
+
+def used(**usage: Any) -> Meaning:
+    return stream({"choices": [], "usage": usage}, "[DONE]")
+
+
+def test_usage_comes_with_or_without_choices_and_the_last_counts() -> None:
+    running = [{**delta(content="x"), "usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2, 3)]
+    meaning = stream(*running, "[DONE]")
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.output_tokens, meaning.usage.total_tokens) == (5, 3, 8)
+    assert meaning.usage_state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 4}}, {"cache_read_tokens": 4}),
+        ({"prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 6}, {"cache_read_tokens": 4}),  # DeepSeek
+        ({"cached_tokens": 4}, {"cache_read_tokens": 4}),  # Together
+        ({"num_cached_tokens": 4}, {"cache_read_tokens": 4}),  # Mistral
+        ({"prompt_tokens_details": {"cache_write_tokens": 3}}, {"cache_write_tokens": 3}),
+        ({"completion_tokens_details": {"reasoning_tokens": 2}}, {"reasoning_tokens": 2, "output_tokens": 5}),
+        ({"completion_tokens_details": {"audio_tokens": 2}}, {"output_audio_tokens": 2}),
+        ({"prompt_tokens_details": {"audio_tokens": 2, "image_tokens": 1}}, {"input_audio_tokens": 2}),
+        # xAI's reasoning is beside the completion where the sum says so, and only there
+        ({"total_tokens": 22, "completion_tokens_details": {"reasoning_tokens": 7}}, {"output_tokens": 12}),
+        ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 4}}, {"output_tokens": 5}),
+        # Gemini's hidden thoughts, through its own endpoint of this form
+        ({"total_tokens": 22}, {"output_tokens": 12, "reasoning_tokens": 7, "total_tokens": 22}),
+    ],
+)
+def test_usage_of_others(usage: dict[str, Any], expected: dict[str, int]) -> None:
+    meaning = used(**{"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15} | usage)
+    assert meaning.usage is not None
+    assert {name: getattr(meaning.usage, name) for name in expected} == expected
+
+
+def test_parts_that_exceed_their_total_are_a_conflict() -> None:
+    assert used(
+        prompt_tokens=10, completion_tokens=10, completion_tokens_details={"reasoning_tokens": 11}
+    ).usage_conflict
+    assert used(prompt_tokens=10, completion_tokens=1, prompt_tokens_details={"cached_tokens": 11}).usage_conflict
+    assert used(prompt_tokens=10, completion_tokens=10, total_tokens=5).usage_conflict
+    assert not used(prompt_tokens=10, completion_tokens=10, total_tokens=20).usage_conflict
+
+
+@pytest.mark.parametrize(
+    ("usage", "pico"),
+    [
+        ({"cost": 0.00219855}, 2_198_550_000),
+        ({"cost": {"total_cost": 0.5}}, 500_000_000_000),
+        ({"cost_in_usd_ticks": 12345}, 1_234_500),
+        ({"cost": 0}, 0),
+        ({"cost": -1}, None),
+        ({"cost": "1"}, None),
+    ],
+)
+def test_the_cost_that_a_provider_reports(usage: dict[str, Any], pico: int | None) -> None:
+    assert used(prompt_tokens=1, completion_tokens=1, **usage).cost_reported_pico == pico
+
+
+def test_groq_tells_usage_unasked() -> None:
+    meaning = stream({**delta(content="x"), "x_groq": {"id": "r", "usage": {"prompt_tokens": 3}}}, "[DONE]")
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage_state) == (3, "complete")
+
+
+def test_llamacpp_tells_timings_only() -> None:
+    timings = {"cache_n": 4, "prompt_n": 6, "predicted_n": 5}
+    meaning = stream({**delta(content="x"), "timings": timings}, "[DONE]")
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.cache_read_tokens, meaning.usage.output_tokens) == (10, 4, 5)
+    assert meaning.usage_state == "derived"
+
+
+def test_reasoning_under_both_names() -> None:
+    meaning = stream(delta(reasoning_content="a"), delta(reasoning="b"), delta(content="c"), "[DONE]")
+    assert (meaning.reasoning, meaning.text) == ("ab", "c")
+    assert (meaning.first_reasoning_us, meaning.first_visible_us) == (1000, 1000)
+
+
+def test_content_in_parts() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    meaning = stream(delta(content=[thought, {"type": "text", "text": "so"}]), "[DONE]")
+    assert (meaning.reasoning, meaning.text) == ("hm", "so")
+
+
+def test_several_choices_do_not_mix() -> None:
+    chunks = [{"choices": [{"index": n % 2, "delta": {"content": text}}]} for n, text in enumerate("abcd")]
+    assert stream(*chunks, "[DONE]").text == "ac\n\nbd"
+
+
+def call(index: int | None, identity: str | None, arguments: str, name: str | None = "f") -> dict[str, Any]:
+    made: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+    made |= {} if index is None else {"index": index}
+    return delta(tool_calls=[made | ({} if identity is None else {"id": identity})])
+
+
+def test_tool_calls_by_index() -> None:
+    meaning = stream(call(0, "a", '{"x"'), call(0, None, ":1}", None), call(1, "b", "{}"), "[DONE]")
+    assert meaning.tool_calls == [ToolCall("a", "f", '{"x":1}'), ToolCall("b", "f", "{}")]
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_tool_calls_that_have_but_an_id(index: int | None) -> None:
+    meaning = stream(call(index, "a", "{1"), call(index, None, "}", None), call(index, "b", "{2}"), "[DONE]")
+    assert meaning.tool_calls == [ToolCall("a", "f", "{1}"), ToolCall("b", "f", "{2}")]
+
+
+def test_the_old_function_call_and_arguments_that_are_an_object() -> None:
+    old = stream(
+        delta(function_call={"name": "f", "arguments": '{"a'}), delta(function_call={"arguments": '"}'}), "[DONE]"
+    )
+    assert old.tool_calls == [ToolCall(None, "f", '{"a"}')]
+    body = {"choices": [{"message": {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]}}]}
+    assert whole(body).tool_calls == [ToolCall("1", "f", '{"a": 1}')]
+
+
+def test_in_one_piece() -> None:
+    meaning = whole(
+        {
+            "id": "c1",
+            "model": "m-1",
+            "service_tier": "flex",
+            "choices": [{"message": {"content": "hi", "refusal": None}, "finish_reason": "length"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+        }
+    )
+    assert (meaning.response_id, meaning.response_model, meaning.service_tier) == ("c1", "m-1", "flex")
+    assert (meaning.text, meaning.finish_reason, meaning.finish_reason_norm) == ("hi", "length", "length")
+    assert (meaning.complete, meaning.terminator, meaning.events, meaning.streaming) == (True, "eof", None, False)
+
+
+def test_azure() -> None:
+    """The model is in the path, the first event has the prompt's ratings."""
+    rated = {"hate": {"filtered": False, "severity": "safe"}, "jailbreak": {"filtered": True, "detected": True}}
+    first = {"choices": [], "id": "", "model": "", "prompt_filter_results": [{"content_filter_results": rated}]}
+    last = {
+        "choices": [
+            {"index": 0, "delta": {}, "finish_reason": "stop", "content_filter_results": {"hate": rated["hate"]}}
+        ]
+    }
+    meaning = stream(first, last, "[DONE]", target="/openai/deployments/my%2Dgpt/chat/completions?api-version=1")
+    assert meaning.model_asked == "my-gpt"
+    assert meaning.ratings == [
+        Rating("prompt", "hate", "safe", None, False),
+        Rating("prompt", "jailbreak", "detected", None, True),
+        Rating("completion", "hate", "safe", None, False),
+    ]
+
+
+def test_what_was_asked() -> None:
+    asked = {
+        "model": "gpt-x",
+        "stream": True,
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}],
+            },
+        ],
+    }
+    meaning = stream("[DONE]", request=json.dumps(asked).encode())
+    assert (meaning.operation, meaning.model_asked, meaning.streaming) == ("chat", "gpt-x", True)
+    assert [tuple(each) for each in meaning.prompts] == [("system", "be brief"), ("user", "a\nb")]
+
+
+def test_an_error_in_mid_stream_and_what_follows_it() -> None:
+    meaning = stream(delta(content="x"), {"error": {"message": "no", "code": 502}}, "[DONE]")
+    assert meaning.error is not None
+    assert (meaning.error.message, meaning.error.code, meaning.error.midstream) == ("no", 502, True)
+    assert (meaning.text, meaning.complete, meaning.finish_reason_norm) == ("x", False, "error")
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "operation", "state"),
+    [
+        ("/v1/models", "GET", "metadata", "none"),
+        ("/v1/files/f1", "DELETE", "metadata", "none"),
+        ("/v1/moderations", "POST", "moderation", "none"),
+        ("/v1/chat/completions/c1", "GET", "chat.retrieve", "none"),
+        ("/v1/completions", "POST", "text", "missing"),
+        ("/v1/batches", "POST", "batch", "none"),
+        ("/some/thing", "POST", None, None),
+    ],
+)
+def test_operations(target: str, method: str, operation: str | None, state: str | None) -> None:
+    meaning = whole({}, target, method=method)
+    assert (meaning.operation, meaning.usage_state) == (operation, state)
+
+
+def test_a_path_that_says_nothing_is_no_obstacle() -> None:
+    body = {"object": "chat.completion", "choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": 2}}
+    meaning = whole(body, "/gateway/ask")
+    assert (meaning.text, meaning.usage_state) == ("hi", "complete")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b'{"error": {"type": "t", "code": "c", "message": "m"}}', "application/json", ("t", "c", "m", 400)),
+        (b'{"error": {"type": "t"}}', "application/octet-stream", ("t", None, None, 400)),  # DeepSeek
+        (b'{"error": "words"}', "application/json", (None, None, "words", 400)),
+        (b'{"object": "error", "message": "m", "type": "t", "code": 3}', "application/json", ("t", 3, "m", 400)),
+        (b'{"detail": "m"}', "application/json", (None, None, "m", 400)),
+        (b"upstream gone", "text/plain", (None, None, "upstream gone", 400)),
+        (b"", "", (None, None, None, 400)),
+    ],
+)
+def test_errors(body: bytes, kind: str, expected: tuple[Any, ...]) -> None:
+    meaning = read(body, CHAT, kind, status=400, headers=[("retry-after", "7")])
+    error = meaning.error
+    assert error is not None
+    assert (error.type, error.code, error.message, error.status) == expected
+    assert (meaning.usage_state, error.retry_after_s, error.midstream) == ("none", 7.0, False)
