@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
@@ -101,7 +102,10 @@ def _zone(value: object) -> object:
     try:
         return ZoneInfo(str(value)).key
     except (KeyError, OSError, ValueError):
-        raise ValueError("is no time zone of this machine; use an IANA name such as Europe/Berlin, or UTC") from None
+        names = {name.rpartition("/")[2].lower(): name for name in sorted(available_timezones(), reverse=True)}
+        near = get_close_matches(str(value).rpartition("/")[2].lower(), names, 1)
+        example = names[near[0]] if near else "Europe/Berlin"
+        raise ValueError(f"must be an IANA time zone such as {example}, or UTC") from None
 
 
 def whole(least: int, most: int) -> BeforeValidator:

@@ -83,4 +83,4 @@ def test_a_zone_that_is_none_is_refused(wiretape: Command) -> None:
     Path("wiretape.toml").write_text("reporting_time_zone = 'Mars/Olympus'\n")
     ran = wiretape("reprice", "--since", "2d")
     assert ran.code == 2
-    assert "reporting_time_zone is no time zone of this machine; use an IANA name such as Europe/Berlin" in ran.err
+    assert "reporting_time_zone must be an IANA time zone such as Europe/Berlin, or UTC" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -212,3 +213,18 @@ def test_the_text_of_one_exchange_is_bounded() -> None:
     assert len(meaning.text) == 8 * 2**20
     assert meaning.problem is not None
     assert meaning.events == 20
+
+
+def test_memory_is_bounded_by_the_largest_event() -> None:
+    """64 MiB of events, of which little is text, take the room of a few of them."""
+    event = b'data: {"choices":[{"delta":{"content":"x"}}],"padding":"%s"}\n\n' % (b"p" * 65536)
+    kind = [("content-type", KINDS[0])]
+    pieces = ((number, event) for number in range(1000))
+    tracemalloc.start()
+    try:
+        meaning = interpret(Recording("", "POST", TARGETS[0], [], 200, kind, [], pieces, whole=True))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert meaning.text == "x" * 1000
+    assert peak < 2 * 2**20
