@@ -6,7 +6,6 @@ Must not know what wiretape does.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -65,5 +64,5 @@ def _start(
 
 def _forget(waited: set[signal.Signals]) -> None:
     """Take what came too late for the command: it must not end us once signals are let through again."""
-    while os.getpid() and signal.sigpending() & waited:
-        signal.sigwait(signal.sigpending() & waited)
+    while pending := signal.sigpending() & waited:
+        signal.sigwait(pending)

@@ -66,15 +66,9 @@ def run(  # noqa: PLR0913, PLR0917 - a flag is an argument
     fingerprint_key(chosen.home, os.environ)
     listener = _listen()
     port = listener.getsockname()[1]
-    with _beside(chosen, listener) as (lifeline, workers):
+    with _beside(chosen, listener) as ours:
         names = variables.values(port, chosen.upstreams, given, tags)
-        environment = {**os.environ, **variables.no_proxy(os.environ), **names}
-        try:
-            code = foreground.run(command, environment)
-        finally:
-            found = [*workers, *_workers(chosen.home, port)]
-            os.close(lifeline)
-    ours = list(dict.fromkeys(found))
+        code = foreground.run(command, {**os.environ, **variables.no_proxy(os.environ), **names})
     _await_stored(chosen.home, ours)
     _sum_up(chosen, ours)
     raise typer.Exit(code)
@@ -125,60 +119,59 @@ def _listen() -> socket.socket:
 
 
 @contextmanager
-def _beside(chosen: Settings, listener: socket.socket) -> Iterator[tuple[int, list[UUID]]]:
-    """Forward and ingest in a process of their own, while the block runs; the block closes the lifeline.
+def _beside(chosen: Settings, listener: socket.socket) -> Iterator[list[UUID]]:
+    """Forward and ingest in a process of their own, until the block ends and they have stored what they can.
 
-    Raises WiretapeError if they do not get ready.
+    The list has the forward workers that there were. Raises WiretapeError if they do not get ready.
     """
     from proxy.cli import beside
-    from proxy.cli.roles import DRAIN_TIMEOUT, forward_values, ingest_values
-    from proxy.cli.stages import environment
     from proxy.cli.start import mention_proxies, prepare_database
 
     existing = prepare_database(chosen.database)
     mention_proxies()
+    workers: list[UUID] = []
+    port = listener.getsockname()[1]
+    theirs, lifeline = os.pipe()
+    process = _start_beside(chosen, listener, theirs, create=not existing)
+    os.close(theirs)
+    assert process.stdout is not None
+    try:
+        if process.stdout.readline() != beside.READY:
+            raise WiretapeError("recording could not begin: the reason stands above")
+        listener.close()  # or it would answer although nobody is there any more
+        workers += _workers(chosen.home, port)
+        yield workers
+    finally:
+        workers += [each for each in _workers(chosen.home, port) if each not in workers]
+        os.close(lifeline)
+        _wait(process)
+        process.stdout.close()
+
+
+def _start_beside(chosen: Settings, listener: socket.socket, lifeline: int, *, create: bool) -> subprocess.Popen[bytes]:
+    from proxy.cli import beside
+    from proxy.cli.roles import DRAIN_TIMEOUT, forward_values, ingest_values
+    from proxy.cli.stages import environment
+
     told = beside.Told(
         home=str(chosen.home),
         grace=chosen.forward.shutdown_grace,
         drain=DRAIN_TIMEOUT,
         forward=msgspec.Raw(forward_values(chosen)),
-        ingest=msgspec.Raw(ingest_values(chosen, create=not existing, patient=True)),
+        ingest=msgspec.Raw(ingest_values(chosen, create=create, patient=True)),
     )
-    theirs, lifeline = os.pipe()
-    command = [sys.executable, "-P", "-m", "proxy.cli.beside", str(listener.fileno()), str(theirs)]
     process = subprocess.Popen(  # noqa: S603 - our own
-        command,
+        [sys.executable, "-P", "-m", "proxy.cli.beside", str(listener.fileno()), str(lifeline)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pass_fds=(listener.fileno(), theirs),
+        pass_fds=(listener.fileno(), lifeline),
         start_new_session=True,  # Ctrl-C is the command's
         env=environment(),
     )
-    os.close(theirs)
-    try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(msgspec.json.encode(told))
-        process.stdin.close()
-        if process.stdout.readline() != beside.READY:
-            raise WiretapeError("recording could not begin: the reason stands above")
-        port = listener.getsockname()[1]
-        listener.close()  # or it would answer although nobody is there any more
-        yield lifeline, _workers(chosen.home, port)
-    except BaseException:
-        _let_go(lifeline)
-        raise
-    finally:
-        _wait(process)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def _let_go(lifeline: int) -> None:
-    try:
-        os.close(lifeline)
-    except OSError:
-        pass  # the block did
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(told))
+    process.stdin.close()
+    return process
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
