@@ -120,6 +120,7 @@ class Unpriced(LookupError):
     """No rates are known; the message is a sentence."""
 
 
+@lru_cache(256)
 def find_provider(url: str) -> str | None:
     """The library's name for who answers at an address, None for one it does not know."""
     for provider in get_snapshot().providers:

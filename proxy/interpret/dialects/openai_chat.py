@@ -96,6 +96,8 @@ class OpenAIChat(Dialect):
         reason = choice.get("finish_reason")
         if type(reason) is str and reason and (index == 0 or self.meaning.finish_reason is None):
             self.meaning.finish_reason = reason
+        if "usage" in choice:  # Moonshot
+            self.counts.add(choice["usage"])
         if "content_filter_results" in choice:
             self._rate("completion", choice["content_filter_results"])
 

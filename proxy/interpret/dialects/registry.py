@@ -18,6 +18,9 @@ from proxy.interpret.dialects.openai_responses import OpenAIResponses
 
 DIALECTS: tuple[type[Dialect], ...] = (OpenAIChat, OpenAIResponses, Anthropic, Gemini)
 
+MAX_PATH = 2048
+"""Characters of a path that are looked at: the patterns take time by the square of it where somebody means harm."""
+
 _ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _COUNT = r".*(?:/messages/count_tokens|/responses/input_tokens|:countTokens|/count-tokens(?::rawPredict)?)/?"
 _FREE = (
@@ -39,9 +42,13 @@ class Found(NamedTuple):
     model: str | None
 
 
-@lru_cache(2048)
 def find(method: str, path: str) -> Found:
-    """The dialect of a request by its method and raw path."""
+    """The dialect of a request by its method and raw path. Only the end of a path tells; a longer one is cut."""
+    return _find(method, path[-MAX_PATH:])
+
+
+@lru_cache(2048)
+def _find(method: str, path: str) -> Found:
     path = unquote(path)
     for route in _FREE:
         if method in route.methods and route.pattern.fullmatch(path):

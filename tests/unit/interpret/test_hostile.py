@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_flipped_bits(data: st.DataObject) -> None:
 def test_json_that_means_harm(target: str, body: bytes) -> None:
     survives(read(body, target, "application/json", request=body))
     survives(read(b"data: " + body + b"\n\n", target, request=body))
+
+
+@pytest.mark.parametrize("piece", ["/deployments/a", "/models/b:", "/chat", "%2F", "/a"])
+def test_paths_that_mean_harm(piece: str) -> None:
+    """A quarter of a megabyte of them, as long as heads may be, is read as fast as any other."""
+    began = time.process_time()
+    for number in range(20):
+        assert (
+            read(b"{}", piece * (250_000 // len(piece)) + f"/{number}/completions", "application/json").operation
+            == "text"
+        )
+    assert time.process_time() - began < 10
 
 
 def test_surrogates_that_were_cut_between_two_deltas() -> None:

@@ -93,6 +93,13 @@ def test_groq_tells_usage_unasked() -> None:
     assert (meaning.usage.input_tokens, meaning.usage_state) == (3, "complete")
 
 
+def test_usage_within_a_choice() -> None:
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3}}]}
+    meaning = stream(last, "[DONE]")
+    assert meaning.usage is not None
+    assert meaning.usage.input_tokens == 3
+
+
 def test_llamacpp_tells_timings_only() -> None:
     timings = {"cache_n": 4, "prompt_n": 6, "predicted_n": 5}
     meaning = stream({**delta(content="x"), "timings": timings}, "[DONE]")
