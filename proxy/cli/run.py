@@ -69,7 +69,7 @@ def run(  # noqa: PLR0913, PLR0917 - a flag is an argument
     with _beside(chosen, listener) as ours:
         names = variables.values(port, chosen.upstreams, given, tags)
         code = foreground.run(command, {**os.environ, **variables.no_proxy(os.environ), **names})
-    _await_stored(chosen.home, ours)
+    _await_stored(chosen, ours)
     _sum_up(chosen, ours)
     raise typer.Exit(code)
 
@@ -195,24 +195,38 @@ def _workers(home: Path, port: int) -> list[UUID]:
     ]
 
 
-def _await_stored(home: Path, workers: Sequence[UUID]) -> None:
+def _await_stored(chosen: Settings, workers: Sequence[UUID]) -> None:
     """Until all that the workers recorded is stored and understood, or nothing goes on any more."""
-    from proxy.console.facts import look
-
     last: object = None
     changed = time.monotonic()
     while True:
-        waiting = sum(path.stat().st_size for each in workers for path in _segments(home, each))
-        storing = look(home).storing
-        unread = storing.facts.unread if storing is not None else 0
-        if not waiting and not unread:
+        size = sum(path.stat().st_size for each in workers for path in _segments(chosen.home, each))
+        waiting = (size, 0 if size else _unread(chosen.database, workers))
+        if waiting == (0, 0):
             return
-        if (waiting, unread) != last:
-            last, changed = (waiting, unread), time.monotonic()
+        if waiting != last:
+            last, changed = waiting, time.monotonic()
         if time.monotonic() - changed > STALL:
-            render.note(f"{render.size(waiting)} wait in the journal: the sums below lack them")
+            what = f"{render.size(size)} of the journal" if size else render.count(waiting[1], "exchange")
+            render.note(f"{what} cannot be stored or understood now: the sums below lack that")
             return
         time.sleep(0.1)
+
+
+def _unread(database: str, workers: Sequence[UUID]) -> int:
+    """How many exchanges wait to be understood; 0 where the database cannot tell."""
+    from proxy.store.engine import open_engine, reading
+    from proxy.store.spend import unread_of
+
+    try:
+        engine = open_engine(database, create=False)
+        try:
+            with reading(engine) as connection:
+                return unread_of(connection, workers)
+        finally:
+            engine.dispose()
+    except WiretapeError:
+        return 0
 
 
 def _segments(home: Path, worker: UUID) -> list[Path]:

@@ -15,9 +15,10 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
+from proxy.store.engine import one
 from proxy.store.names import first_id, name_ids, name_texts
 from proxy.store.rollups import MODEL, SPENT_SQL, lots, marks
-from proxy.store.schema import NameKind
+from proxy.store.schema import UNREAD, NameKind
 from proxy.store.schema_meaning import SPENT
 from proxy.store.zone import database_zone, day_counter, zone_named
 
@@ -260,10 +261,14 @@ class _Adder:
         for column, wanted in ((MODEL, asked.models), ("credential", asked.credentials)):
             if wanted is not None:
                 conditions.append(f"{column} IN ({_numbers(wanted)})")
-        for column, one in (("upstream", asked.upstream), ("session", asked.session), ("status", asked.status)):
-            if one is not None:
+        for column, wanted_one in (
+            ("upstream", asked.upstream),
+            ("session", asked.session),
+            ("status", asked.status),
+        ):
+            if wanted_one is not None:
                 conditions.append(f"{column} = ?")
-                values.append(one)
+                values.append(wanted_one)
         if asked.tag is not None:
             name, value = asked.tag
             same, given = ("", (name,)) if value is None else (" AND value = ?", (name, value))
@@ -315,6 +320,16 @@ def spent_by(connection: Connection, workers: Sequence[UUID]) -> list[tuple[str 
             found[model] = found.get(model, Spent()).plus(spent)
     names = name_texts(connection, found)
     return sorted(((names.get(model), spent) for model, spent in found.items()), key=lambda each: -each[1].cost_pico)
+
+
+def unread_of(connection: Connection, workers: Sequence[UUID]) -> int:
+    """How many ended exchanges of forward workers nobody has interpreted yet."""
+    count = 0
+    for lot in lots(each.bytes for each in workers):
+        sql = f"""SELECT count(*) FROM exchanges WHERE ({UNREAD})
+            AND journal IN (SELECT id FROM journals WHERE worker IN ({marks(lot)}))"""  # noqa: S608 - ours
+        count += one(connection, sql, *lot)
+    return count
 
 
 def day_start(day: int, zone: tzinfo) -> int:

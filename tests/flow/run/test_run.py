@@ -192,7 +192,7 @@ def test_beside_a_serve_of_the_same_home(tmp_path: Path) -> None:
     with RawUpstream(provider) as origin, serving(tmp_path) as wiretape:
         ran = run(tmp_path, "--upstream", f"openai={origin.url}", "--", sys.executable, "-c", CALL)
         assert (ran.returncode, ran.stdout) == (0, b"hello\n")
-        assert b"recorded: 1 exchange" in ran.stderr
+        assert b"recorded: 1 exchange, 1,000 tokens in, 500 out" in ran.stderr
         assert len(listed(tmp_path)) == 1
         assert wiretape.pid("ingest") > 0
         wiretape.stop()
