@@ -25,6 +25,7 @@ from proxy.interpret.values import NotJson, decoded
 MAX_JSON = 64 * 2**20
 """Most bytes that a body may have which is one JSON: such a one is held in memory whole."""
 
+_DONE = b"[DONE]"  # to find out that it is no JSON takes as long as an exchange's other events
 _ENOUGH = 8  # bytes tell what a body is
 _BEGINNING = 1024  # bytes of it are kept
 _MOST_HELD = 4096  # pieces, all blank, and a body is taken for what its content-type says
@@ -198,6 +199,8 @@ class _Reading:
         if meaning.first_event_us is None:
             meaning.first_event_us = at_us
         try:
+            if event.data == _DONE:
+                raise NotJson
             data = decoded(event.data)
         except NotJson:
             if self.dialect is not None:

@@ -22,6 +22,7 @@ _METRICS = {
     "stored": "wiretape_exchanges_stored_total",
     "waiting": "wiretape_exchanges_waiting",
     "missing": "wiretape_exchanges_missing",
+    "unread": "wiretape_exchanges_unread",
 }
 _WRITES = "wiretape_journal_write_seconds_bucket"
 _QUIET = 1.5  # seconds without any change after which the times of writes are all told; they come once a second
@@ -38,9 +39,11 @@ class Counts:
     stored: int
     waiting: int
     missing: int
+    unread: int = 0
 
     def all_stored(self, sent: int) -> bool:
-        return self.accepted == self.stored == sent and self.waiting == self.missing == 0
+        """Whether it is stored, and interpreted: that too is work of the phase that sent it."""
+        return self.accepted == self.stored == sent and self.waiting == self.missing == self.unread == 0
 
 
 @dataclass(frozen=True)
