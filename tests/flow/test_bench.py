@@ -236,12 +236,13 @@ wiretape_exchanges_accepted_total{worker="b"} 4.0
 # TYPE wiretape_exchanges_stored counter
 wiretape_exchanges_stored_total 7.0
 wiretape_exchanges_waiting 0.0
+wiretape_exchanges_unread 2.0
 """
 
 
 def test_counts_are_summed_over_labels_and_all_there_or_none() -> None:
     assert parse_counts(METRICS) is None
-    assert parse_counts(METRICS + "wiretape_exchanges_missing 1.0\n") == Counts(7, 7, 0, 1)
+    assert parse_counts(METRICS + "wiretape_exchanges_missing 1.0\n") == Counts(7, 7, 0, 1, 2)
 
 
 HISTOGRAM = """
