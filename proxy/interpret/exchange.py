@@ -20,15 +20,16 @@ from proxy.interpret.meaning import Meaning, Recording
 from proxy.interpret.pieces import ArrayParser, LineParser
 from proxy.interpret.sse import Event, SseParser
 from proxy.interpret.usage import conflicts
-from proxy.interpret.values import NotJson, decoded
+from proxy.interpret.values import BOM, NotJson, decoded, mapping, string
 
 MAX_JSON = 64 * 2**20
 """Most bytes that a body may have which is one JSON: such a one is held in memory whole."""
 
 _DONE = b"[DONE]"  # to find out that it is no JSON takes as long as an exchange's other events
 _ENOUGH = 8  # bytes tell what a body is
+_STREAMED = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BLANKS = b" \t\r\n"
 _BEGINNING = 1024  # bytes of it are kept
-_MOST_HELD = 4096  # pieces, all blank, and a body is taken for what its content-type says
 
 _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _NOT_JSON = ("multipart/", "image/", "audio/", "video/", "application/zip", "application/pdf", "text/html")
@@ -107,7 +108,7 @@ class _Reading:
         kind = _content_type(self.recording.response_headers)
         pieces = _started(self._pieces(coded), kind)
         first = pieces.beginning
-        if kind == "text/event-stream" or first.startswith((b"data:", b"event:", b":")):
+        if kind == "text/event-stream" or first.startswith(_STREAMED):
             self._read_events(pieces, coded, status)
         elif kind.startswith(_LINES):
             self._read_lines(pieces, coded)
@@ -143,7 +144,10 @@ class _Reading:
         self.meaning.streaming = False
         if status >= 400:
             self.meaning.error = failure_of_status(found, status)
+            self._name_request(found)
             self._retry_after()
+            if self.dialect is not None:
+                self.dialect.read_refusal(found)
             self.parsed = True
         elif found is not None:
             self._take_body(found, at_us)
@@ -154,10 +158,15 @@ class _Reading:
         failure = failure_of(body)
         if failure is not None and not (self.dialect and "usage" in body):
             meaning.error = failure
+            self._name_request(body)
             return
         if self._knows(body):
             assert self.dialect is not None
             self.dialect.read_body(body, at_us)
+
+    def _name_request(self, body: Any) -> None:
+        """Errors have the request's id beside them."""
+        self.meaning.request_id = self.meaning.request_id or string(mapping(body).get("request_id"))
 
     def _retry_after(self) -> None:
         error = self.meaning.error
@@ -186,6 +195,8 @@ class _Reading:
             self._note(parser.problem)
         if parser.stray.strip():
             self._take_stray(bytes(parser.stray), at_us)
+        elif parser.unfinished:
+            self._note("the event stream ends in the midst of an event")
         if status >= 400 and meaning.error is None:
             meaning.error = failure_of_status(None, status)
         if status >= 400 and meaning.error is not None:
@@ -292,6 +303,8 @@ class _Reading:
             return meaning.usage_state or ("complete" if meaning.complete else "partial")
         if route is not None and not route.billed:
             return "none"
+        if route is None and self.recording.method != "POST":
+            return "none"
         return "none" if meaning.error is not None and not meaning.error.midstream else "missing"
 
 
@@ -316,8 +329,8 @@ class _Joined:
 
 
 class _Started:
-    """Pieces whose beginning has been looked at: `beginning` is what comes first but for blanks, at least a few bytes
-    unless there are no more."""
+    """Pieces whose beginning has been looked at: `beginning` is what comes first, at least a few bytes unless there are
+    no more. Blanks before it are dropped (DeepSeek sends them while one waits); a byte order mark is passed over."""
 
     def __init__(self, pieces: Iterator[tuple[int, bytes]]) -> None:
         self._pieces = pieces
@@ -326,9 +339,11 @@ class _Started:
 
     def look(self) -> None:
         for at_us, data in self._pieces:
+            if not self._held and not (data := data.lstrip(_BLANKS)):
+                continue
             self._held.append((at_us, data))
-            self.beginning = (self.beginning + data[:_BEGINNING]).lstrip(b" \t\r\n")[:_BEGINNING]
-            if len(self.beginning) >= _ENOUGH or len(self._held) > _MOST_HELD:
+            self.beginning = (self.beginning + data[:_BEGINNING]).removeprefix(BOM).lstrip(_BLANKS)[:_BEGINNING]
+            if len(self.beginning) >= _ENOUGH:
                 break
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:

@@ -36,8 +36,11 @@ def failure_of_status(body: Any, status: int) -> Failure:
     if failure is None:
         detail = mapping(body)
         message = detail.get("message") or detail.get("detail") or detail.get("Message")
+        if type(message) is list:  # what a validation found: FastAPI's, and so Mistral's and many local servers'
+            said = (mapping(each).get("msg") for each in message[:8])
+            message = "; ".join(each for each in said if type(each) is str)
         failure = Failure(type=string(detail.get("type")), code=_code(detail.get("code")))
-        failure.message = message[:MAX_MESSAGE] if type(message) is str else None
+        failure.message = message[:MAX_MESSAGE] if type(message) is str and message else None
     if failure.status is None:
         failure.status = status
     return failure

@@ -55,12 +55,16 @@ def retry_count(headers: Pairs) -> int | None:
 
 
 def retry_after(headers: Pairs) -> float | None:
-    """Seconds to wait, by `retry-after-ms` or a `retry-after` in seconds."""
+    """Seconds to wait, by `retry-after-ms` or a `retry-after` in seconds, or one that is a date against Date."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         said = value_of(headers, name)
         if said is not None and re.fullmatch(r"\d{1,9}(\.\d{1,6})?", said):
             return float(said) / scale
-    return None
+    try:
+        then, now = (parsedate_to_datetime(value_of(headers, name) or "") for name in ("retry-after", "date"))
+        return max((then - now).total_seconds(), 0.0)
+    except (ValueError, TypeError, IndexError, OverflowError):  # no date, or one of the two has no time zone
+        return None
 
 
 def rate_limits(headers: Pairs) -> list[RateLimit]:
@@ -106,9 +110,16 @@ def _until(value: str, date: str | None) -> int | None:
     if date is None:
         return None
     try:
-        then = datetime.fromisoformat(value)
+        then = _at(value)
         now = parsedate_to_datetime(date)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
     then, now = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (then, now))
     return max(int((then - now).total_seconds() * 1e6), 0)
+
+
+def _at(value: str) -> datetime:
+    """A time by RFC 3339, or in seconds or milliseconds since 1970 (Anthropic's subscriptions, OpenRouter)."""
+    if re.fullmatch(r"\d{10}|\d{13}", value):
+        return datetime.fromtimestamp(int(value) / (1000 if len(value) == 13 else 1), UTC)
+    return datetime.fromisoformat(value)

@@ -15,6 +15,7 @@ MAX_STRAY = 2**20
 
 _BOM = b"\xef\xbb\xbf"
 _IGNORED = frozenset((b"id", b"retry"))
+_FIELDS = _IGNORED | {b"", b"data", b"event"}
 
 
 class Event(NamedTuple):
@@ -39,7 +40,8 @@ class SseParser:
         self._start: bytes | None = b""  # until it is known whether a byte order mark is there
         self._after_cr = False
         self._line: list[bytes] = []  # a line that has no end yet
-        self._size = 0
+        self._line_size = 0
+        self._size = 0  # of the data of the event under way
         self._name = b""
         self._data: list[bytes] = []
         self._too_large = False
@@ -68,7 +70,7 @@ class SseParser:
             if self._line:
                 self._line.append(lines[0])
                 lines[0] = b"".join(self._line)
-                self._line = []
+                self._line, self._line_size = [], 0
             self._take(lines, events)
         if rest:
             self._keep(rest)
@@ -77,8 +79,10 @@ class SseParser:
     def finish(self) -> None:
         """6. The end: what has no blank line behind it is discarded."""
         self.unfinished = bool(self._line or self._data or self._name)
-        self._keep_stray(b"".join(self._line))
+        line = b"".join(self._line)
         self._line = []
+        if line.partition(b":")[0] not in _FIELDS:
+            self._keep_stray(line)
 
     def _take(self, lines: list[bytes], events: list[Event]) -> None:
         for line in lines:
@@ -118,8 +122,8 @@ class SseParser:
 
     def _keep(self, piece: bytes) -> None:
         """A piece of a line whose end has not come."""
-        self._size += len(piece)
-        if self._size > MAX_EVENT:
+        self._line_size += len(piece)
+        if self._size + self._line_size > MAX_EVENT:
             self._skip()
             # Enough of the line stays for it to be told from a blank one.
             self._line = [(self._line or [piece])[0][:6]]

@@ -10,6 +10,7 @@ import msgspec
 
 _decode = msgspec.json.decode
 HIGHEST = 2**63 - 1
+BOM = b"\xef\xbb\xbf"
 
 
 class NotJson(ValueError):
@@ -17,13 +18,14 @@ class NotJson(ValueError):
 
 
 def decoded(data: bytes) -> Any:
-    """The JSON in the bytes, leniently: NaN, broken UTF-8, lone surrogates, numbers of any size. Raises NotJson."""
+    """The JSON in the bytes, leniently: NaN, broken UTF-8, lone surrogates, large numbers, a byte order mark before it.
+    Raises NotJson."""
     try:
         return _decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         pass
     try:
-        return json.loads(data.decode("utf-8", "replace"), strict=False)
+        return json.loads(data.removeprefix(BOM).decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError) as error:
         raise NotJson(str(error)[:200]) from None
 

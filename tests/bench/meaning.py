@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,6 +98,9 @@ def table(*, quick: bool = False) -> str:
         shown = "".join(f"{rows[number][0]:{width}.0f}" for number, width in ((1, 20), (20, 12), (500, 12)))
         lines.append(f"{form.name:18}{event:16.1f}{each:20.0f}{shown}{rows[500][1]:8.0f}{rows[20][2]:8.0f}")
     lines.append(f"a body of 1 MiB, asked and answered: {_large():.1f} ns a byte (lens)")
+    size = 10_000_000 if quick else 100_000_000
+    peak, text = _memory(FORMS[0], size)
+    lines.append(f"a stream of {size // 10**6} MB: {peak:.1f} MiB of memory at most, its text is {text:.1f} MiB (lens)")
     return "\n".join(lines)
 
 
@@ -119,6 +123,23 @@ def _lens(form: Form, events: int, count: int) -> tuple[float, float]:
     for recording in short:
         interpret(recording)
     return each, (time.process_time() - began) / count * 1e6
+
+
+def _memory(form: Form, size: int) -> tuple[float, float]:
+    """MiB that are allocated at most while a stream of `size` bytes is read, and MiB of its text."""
+    count = size // len(form.event)
+    pieces = ((number, form.last if number == count else form.event) for number in range(count + 1))
+    recording = Recording("", "POST", "/v1/chat/completions", [], 200, [_SSE], [], pieces, whole=True)
+    tracemalloc.start()
+    try:
+        meaning = interpret(recording)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert meaning.text == form.word * count, f"{form.name}: the text of a large stream is another"
+    # The text is there in pieces and joined, and once more while it is looked through.
+    assert peak < 4 * len(meaning.text) + 2**22, f"{form.name}: a stream of {size} bytes takes {peak} bytes of memory"
+    return peak / 2**20, len(meaning.text) / 2**20
 
 
 def _large() -> float:

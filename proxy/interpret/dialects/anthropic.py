@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import Dialect, Route
-from proxy.interpret.meaning import Meaning, Part, Usage
+from proxy.interpret.dialects.base import MAX_CALLS, Dialect, Route
+from proxy.interpret.meaning import Meaning, Part, Rating, Usage
 from proxy.interpret.usage import Counts, added
 from proxy.interpret.values import count, listed, mapping, string, written
 
@@ -39,7 +39,6 @@ class Anthropic(Dialect):
     def __init__(self, meaning: Meaning) -> None:
         super().__init__(meaning)
         self._iterations: list[Any] = []
-        self._kinds: dict[object, str] = {}
         self._whole_inputs: dict[object, Any] = {}
 
     @classmethod
@@ -106,6 +105,9 @@ class Anthropic(Dialect):
         reason = string(delta.get("stop_reason"))
         if reason is not None:
             self.meaning.finish_reason = reason
+        category = string(mapping(delta.get("stop_details")).get("category"))
+        if reason == "refusal" and category is not None:
+            self.meaning.ratings = [Rating("completion", category, blocked=True)]
 
     def _block(self, block: dict[str, Any], index: int | None, at_us: int) -> None:
         kind = block.get("type")
@@ -117,7 +119,12 @@ class Anthropic(Dialect):
             if self.meaning.first_visible_us is None:
                 self.meaning.first_visible_us = at_us
             self.call(index, block.get("id"), block.get("name"))
-            self._whole_inputs[index] = block.get("input")
+            if len(self._whole_inputs) < MAX_CALLS:
+                self._whole_inputs[index] = block.get("input")
+        elif kind == "fallback":
+            # Another model goes on from here.
+            to = string(mapping(block.get("to")).get("model"))
+            self.meaning.response_model = to or self.meaning.response_model
 
     def _delta(self, delta: dict[str, Any], index: int | None, at_us: int) -> None:
         kind = delta.get("type")
@@ -152,7 +159,9 @@ class Anthropic(Dialect):
         for each in self._iterations[:64]:
             iteration = mapping(each)
             kind = str(iteration.get("type"))
-            if kind in _APART:
+            if kind == "fallback_message":  # the usage is its model's
+                self.meaning.response_model = string(iteration.get("model")) or self.meaning.response_model
+            elif kind in _APART:
                 counts = Counts()
                 counts.add(iteration)
                 if counts.values:

@@ -19,7 +19,9 @@ MAX_TEXT = 8 * 2**20
 """Most characters that are kept of an answer, of its reasoning, and of all prompts together."""
 
 MAX_CALLS = 4096
-"""Most tool calls, and prompt messages, that are kept of an exchange."""
+"""Most tool calls, answers, and prompt messages, that are kept of an exchange."""
+
+_FEW = 1000  # pieces are joined at a time: a small str costs ten times its letters
 
 
 class Route(NamedTuple):
@@ -36,13 +38,33 @@ class Route(NamedTuple):
     streams: bool | None = None  # whether the path itself says so
 
 
+class _Words:
+    """A text that comes in pieces."""
+
+    __slots__ = ("_few", "_many")
+
+    def __init__(self) -> None:
+        self._few: list[str] = []
+        self._many: list[str] = []
+
+    def add(self, piece: str) -> None:
+        few = self._few
+        few.append(piece)
+        if len(few) >= _FEW:
+            self._many.append("".join(few))
+            few.clear()
+
+    def joined(self) -> str:
+        return "".join((*self._many, *self._few))
+
+
 class _Call:
     __slots__ = ("arguments", "id", "name")
 
     def __init__(self, call: str | None, name: str | None) -> None:
         self.id = call
         self.name = name
-        self.arguments: list[str] = []
+        self.arguments = _Words()
 
 
 class Dialect:
@@ -60,8 +82,8 @@ class Dialect:
         self.meaning = meaning
         self.counts = Counts()
         self.failed = False  # an error came in the midst of a stream
-        self._said: dict[int, list[str]] = {}
-        self._thought: list[str] = []
+        self._said: dict[int, _Words] = {}
+        self._thought = _Words()
         self._calls: dict[object, _Call] = {}
         self._room = MAX_TEXT
         self._thinking_room = MAX_TEXT
@@ -86,13 +108,16 @@ class Dialect:
     def read_body(self, body: Any, at_us: int) -> None:
         """The whole response's JSON where it is no stream and its status is no error's."""
 
+    def read_refusal(self, body: Any) -> None:
+        """The whole response's JSON where its status is an error's; the error itself is read already."""
+
     def finish(self) -> None:
         """The end. An overrider calls this last."""
         meaning = self.meaning
-        meaning.text = whole_text("\n\n".join("".join(self._said[index]) for index in sorted(self._said)))
-        meaning.reasoning = whole_text("".join(self._thought))
+        meaning.text = whole_text("\n\n".join(self._said[index].joined() for index in sorted(self._said)))
+        meaning.reasoning = whole_text(self._thought.joined())
         meaning.tool_calls = [
-            ToolCall(each.id, each.name, whole_text("".join(each.arguments))) for each in self._calls.values()
+            ToolCall(each.id, each.name, whole_text(each.arguments.joined())) for each in self._calls.values()
         ]
         if meaning.finish_reason is not None and meaning.finish_reason_norm is None:
             meaning.finish_reason_norm = normalised(meaning.finish_reason)
@@ -106,9 +131,12 @@ class Dialect:
         if self.meaning.first_visible_us is None:
             self.meaning.first_visible_us = at_us
         self._room -= len(text)
-        if self._room >= 0:
-            self._said.setdefault(index, []).append(text)
-        else:
+        words = self._said.get(index)
+        if words is None and len(self._said) < MAX_CALLS:
+            words = self._said[index] = _Words()
+        if words is not None and self._room >= 0:
+            words.add(text)
+        elif words is not None:
             self.meaning.problem = f"more than {MAX_TEXT} characters: the rest of the text was left out"
 
     def think(self, text: Any, at_us: int) -> None:
@@ -119,7 +147,7 @@ class Dialect:
             self.meaning.first_reasoning_us = at_us
         self._thinking_room -= len(text)
         if self._thinking_room >= 0:
-            self._thought.append(text)
+            self._thought.add(text)
 
     def call(self, key: object, call: Any = None, name: Any = None, arguments: Any = None) -> None:
         """A tool call, or more of the one with this key: what is known of it so far, and a piece of its arguments."""
@@ -138,7 +166,7 @@ class Dialect:
             return
         self._room -= len(piece)
         if self._room >= 0:
-            known.arguments.append(piece)
+            known.arguments.add(piece)
 
     def fail(self, body: Any, at_us: int) -> bool:
         """Take the error out of an event, if it holds one; whether it does. It is the stream's last word."""
@@ -166,7 +194,7 @@ class Dialect:
 
     def forget(self) -> None:
         """Drop what was said, thought and called so far: it comes again, whole."""
-        self._said, self._thought, self._calls = {}, [], {}
+        self._said, self._thought, self._calls = {}, _Words(), {}
         self._room = self._thinking_room = MAX_TEXT
 
     def terminate(self, terminator: str, at_us: int) -> None:

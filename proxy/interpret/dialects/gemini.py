@@ -7,9 +7,10 @@ candidates' tokens, tool prompts beside the prompt's.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.base import MAX_CALLS, MAX_TEXT, Dialect, Route
 from proxy.interpret.meaning import Meaning, Rating, Usage
 from proxy.interpret.usage import added, normalised
 from proxy.interpret.values import count, listed, mapping, number, string
@@ -17,10 +18,14 @@ from proxy.interpret.values import count, listed, mapping, number, string
 _MODEL = r".*/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):"
 _MODALITIES = {
     "promptTokensDetails": {"AUDIO": "input_audio_tokens", "IMAGE": "input_image_tokens"},
+    "promptTokenDetails": {"AUDIO": "input_audio_tokens", "IMAGE": "input_image_tokens"},  # embeddings
     "candidatesTokensDetails": {"AUDIO": "output_audio_tokens", "IMAGE": "output_image_tokens"},
     "responseTokensDetails": {"AUDIO": "output_audio_tokens", "IMAGE": "output_image_tokens"},
     "cacheTokensDetails": {"AUDIO": "cache_audio_read_tokens"},
 }
+_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
+_STEPS = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\['([^']+)'\]")
+_MAX_PATH = 512
 
 
 class Gemini(Dialect):
@@ -38,6 +43,11 @@ class Gemini(Dialect):
         self._ratings: dict[tuple[str, str], Rating] = {}
         self._modalities: dict[str, int] = {}
         self._calls_seen = 0
+        self._open_calls: dict[int, tuple[int, int]] = {}
+        self._pieces: dict[
+            tuple[int, int], dict[str, list[Any]]
+        ] = {}  # JSON path -> pieces of its value, of calls that came in pieces
+        self._pieces_room = MAX_TEXT
         self._tier: str | None = None
 
     @classmethod
@@ -48,7 +58,9 @@ class Gemini(Dialect):
         asked = mapping(body)
         self.prompt("system", mapping(asked.get("systemInstruction") or asked.get("system_instruction")).get("parts"))
         contents = asked.get("contents")
-        for each in contents if type(contents) is list else [contents or asked.get("content")]:
+        given = contents if type(contents) is list else [contents or asked.get("content")]
+        embedded = (mapping(each).get("content") for each in listed(asked.get("requests")))
+        for each in (*given, *embedded):
             content = mapping(each)
             self.prompt(content.get("role"), content.get("parts"))
 
@@ -100,17 +112,46 @@ class Gemini(Dialect):
                 else:
                     self.say(part["text"], at_us, index)
             elif "functionCall" in part:
-                if self.meaning.first_visible_us is None:
-                    self.meaning.first_visible_us = at_us
-                called = mapping(part["functionCall"])
-                arguments = called.get("args")
-                self._calls_seen += 1
-                key = (index, self._calls_seen)
-                self.call(key, called.get("id"), called.get("name"), {} if arguments is None else arguments)
+                self._function(mapping(part["functionCall"]), index, at_us)
         reason = string(candidate.get("finishReason"))
         if reason is not None and (index == 0 or self.meaning.finish_reason is None):
             self.meaning.finish_reason = reason
         self._rate("completion", candidate.get("safetyRatings"))
+
+    def _function(self, called: dict[str, Any], index: int, at_us: int) -> None:
+        """A call, whole; or, at Vertex, in pieces that follow one another, of which the first has the name."""
+        if self.meaning.first_visible_us is None:
+            self.meaning.first_visible_us = at_us
+        key = self._open_calls.pop(index, None)
+        goes_on = called.get("willContinue") is True
+        if key is None or called.get("name"):
+            self._calls_seen += 1
+            key = (index, self._calls_seen)
+            self.call(key, called.get("id"), called.get("name"))
+            if not goes_on and "partialArgs" not in called:
+                arguments = called.get("args")
+                self.call(key, arguments={} if arguments is None else arguments)
+                return
+        if len(self._pieces) < MAX_CALLS:
+            pieces = self._pieces.setdefault(key, {})
+            for each in listed(called.get("partialArgs")):
+                self._argument(mapping(each), pieces)
+        if goes_on and len(self._open_calls) < MAX_CALLS:
+            self._open_calls[index] = key
+
+    def _argument(self, piece: dict[str, Any], pieces: dict[str, list[Any]]) -> None:
+        path = string(piece.get("jsonPath"))
+        name = next((name for name in _VALUES if name in piece), None)
+        if path is None or name is None or len(path) > _MAX_PATH or len(pieces) >= MAX_CALLS:
+            return
+        value = None if name == "nullValue" else piece[name]
+        if type(value) is not str:
+            pieces[path] = [value]
+            return
+        self._pieces_room -= len(value)
+        if self._pieces_room >= 0:
+            before = pieces.setdefault(path, [])
+            before.append(value)
 
     def _rate(self, side: Any, ratings: Any) -> None:
         for each in listed(ratings):
@@ -130,6 +171,8 @@ class Gemini(Dialect):
         meaning = self.meaning
         meaning.ratings = list(self._ratings.values())
         meaning.service_tier = self._tier
+        for key, pieces in self._pieces.items():
+            self.call(key, arguments=nested(pieces))
         if meaning.prompt_block_reason is not None and meaning.finish_reason is None:
             meaning.finish_reason = f"promptFeedback:{meaning.prompt_block_reason}"
             meaning.finish_reason_norm = "content_filter"
@@ -145,12 +188,13 @@ class Gemini(Dialect):
         given = added(prompt, tools)
         made = added(get("candidatesTokenCount"), thoughts)
         total = get("totalTokenCount")
-        if made is None and given is not None and self.meaning.operation != "embeddings":
-            made = max((total or 0) - given, 0)  # a count of zero is left out
+        if made is None and None not in (given, total) and self.meaning.operation != "embeddings":
+            made = max((total or 0) - (given or 0), 0)  # a count of zero is left out
+        known = [each for each in (total, added(given, made)) if each is not None]
         usage = Usage(
             input_tokens=given,
             output_tokens=made,
-            total_tokens=max(total or 0, added(given, made) or 0),  # the last total may lack what was counted before
+            total_tokens=max(known, default=None),  # the last total may lack what was counted before
             cache_read_tokens=get("cachedContentTokenCount"),
             reasoning_tokens=thoughts,
             tool_prompt_tokens=tools,
@@ -158,3 +202,31 @@ class Gemini(Dialect):
         for name, tokens in self._modalities.items():
             setattr(usage, name, tokens)
         return usage
+
+
+def nested(pieces: dict[str, list[Any]]) -> dict[str, Any]:
+    """The object whose values are told, in pieces, by JSON path (`$.place.names[0]`).
+
+    A path that fits nowhere is a name itself.
+    """
+    found: dict[str, Any] = {}
+    for path, told in pieces.items():
+        value = told[0] if len(told) == 1 else "".join(each for each in told if type(each) is str)
+        steps = [name or quoted or int(number) for name, number, quoted in _STEPS.findall(path)[:32]]
+        if not steps or not _put(found, steps, value):
+            found[path] = value
+    return found
+
+
+def _put(where: Any, steps: list[str | int], value: Any) -> bool:
+    for step, after in pairwise([*steps, None]):
+        new: Any = value if after is None else [] if type(after) is int else {}
+        if type(step) is str and type(where) is dict:
+            where = where.setdefault(step, new)
+        elif type(step) is int and type(where) is list and step <= len(where):
+            if step == len(where):
+                where.append(new)
+            where = where[step]
+        else:
+            return False
+    return True

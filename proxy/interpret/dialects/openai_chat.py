@@ -9,7 +9,7 @@ import re
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.base import MAX_CALLS, Dialect, Route
 from proxy.interpret.meaning import Meaning, Rating, Usage
 from proxy.interpret.usage import added
 from proxy.interpret.values import HIGHEST, count, listed, mapping, number, string
@@ -61,6 +61,14 @@ class OpenAIChat(Dialect):
 
     def read_body(self, body: Any, at_us: int) -> None:
         self._read(mapping(body), at_us, "message")
+
+    def read_refusal(self, body: Any) -> None:
+        """Azure's filter of prompts answers 400 and has its ratings in the error."""
+        error = mapping(mapping(body).get("error"))
+        inner = mapping(error.get("innererror"))
+        self._rate("prompt", inner.get("content_filter_result") or inner.get("content_filter_results"))
+        if error.get("code") == "content_filter":
+            self.meaning.prompt_block_reason = string(inner.get("code")) or "content_filter"
 
     def _read(self, chunk: dict[str, Any], at_us: int, kind: str) -> None:
         meaning = self.meaning
@@ -117,6 +125,8 @@ class OpenAIChat(Dialect):
                 self._tool_call(mapping(each), place, index, at_us)
         if delta.get("function_call"):
             called = mapping(delta["function_call"])
+            if self.meaning.first_visible_us is None:
+                self.meaning.first_visible_us = at_us
             self.call(("function", index), None, called.get("name"), called.get("arguments"))
         if delta.get("audio"):
             self.say(mapping(delta["audio"]).get("transcript"), at_us, index)
@@ -141,6 +151,8 @@ class OpenAIChat(Dialect):
         slot = (choice, place if index is None else index)
         identity = string(call.get("id"))
         latest = self._latest_call.get(slot)
+        if len(self._latest_call) >= MAX_CALLS and latest is None:
+            return
         if latest is None or (identity is not None and latest not in ((slot, identity), (slot, None))):
             latest = self._latest_call[slot] = (slot, identity)
         called = mapping(call.get("function")) or mapping(call.get("custom"))
@@ -168,6 +180,8 @@ class OpenAIChat(Dialect):
         get = self.counts.get
         prompt, completion, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
         reasoning = get("completion_tokens_details.reasoning_tokens", "reasoning_tokens")
+        if prompt is None and self.meaning.operation == "embeddings":
+            prompt = total  # Voyage has but a total
         if prompt is not None and completion is not None and total is not None:
             hidden = total - prompt - completion
             if hidden > 0 and reasoning in (None, hidden):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import Dialect, Route
 from proxy.interpret.dialects.openai_chat import reported_pico
+from proxy.interpret.failures import MAX_MESSAGE
 from proxy.interpret.meaning import Failure, Meaning, Rating, Usage
 from proxy.interpret.usage import added
 from proxy.interpret.values import count, listed, mapping, string
@@ -77,7 +78,7 @@ class OpenAIResponses(Dialect):
             self.terminate(kind, at_us)
         elif kind in ("response.created", "response.in_progress", "response.queued"):
             self._head(mapping(data.get("response")))
-        elif kind == "error" or "error" in data:
+        elif kind == "error" or ("error" in data and not str(kind).startswith("response.")):
             self._error(data, at_us)
         elif kind == "response.output_item.added":
             self._item_added(mapping(data.get("item")), data.get("output_index"), at_us)
@@ -112,7 +113,7 @@ class OpenAIResponses(Dialect):
         meaning.finish_reason = f"{status}:{reason}" if status == "incomplete" and reason else status
         error = mapping(response.get("error"))
         if error:
-            code, message = error.get("code"), string(error.get("message"))
+            code, message = error.get("code"), (string(error.get("message")) or "")[:MAX_MESSAGE] or None
             known = code if type(code) in (str, int) else None
             meaning.error = Failure(type=string(error.get("type")), code=known, message=message, midstream=True)
         for each in listed(response.get("content_filters")):
@@ -194,10 +195,16 @@ class OpenAIResponses(Dialect):
             output_audio_tokens=get("output_tokens_details.audio_tokens"),
             output_image_tokens=get("output_tokens_details.image_tokens"),
         )
-        searches = sum(mapping(item).get("type") == "web_search_call" for item in self._output or ())
+        searches = sum(map(_searches, self._output or ()))
         if searches:
             usage.others["web_searches"] = searches
         return usage
+
+
+def _searches(item: Any) -> bool:
+    """Whether it is a search; opening and looking through a page that was found is not billed as one."""
+    action = mapping(mapping(item).get("action")).get("type")
+    return mapping(item).get("type") == "web_search_call" and action in (None, "search")
 
 
 def _key(data: dict[str, Any]) -> object:

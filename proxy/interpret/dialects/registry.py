@@ -23,12 +23,15 @@ MAX_PATH = 2048
 
 _ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _COUNT = r".*(?:/messages/count_tokens|/responses/input_tokens|:countTokens|/count-tokens(?::rawPredict)?)/?"
+_COUNTING = (Route(re.compile(_COUNT), "count", billed=False),)
 _FREE = (
-    Route(re.compile(_COUNT), "count", billed=False),
     Route(re.compile(r".*/(?:messages/)?batches(?:/.*)?"), "batch", _ANY, billed=False),
     Route(re.compile(r".*:batchGenerateContent"), "batch", billed=False),
     Route(re.compile(r".*/(?:models|files|uploads|cachedContents|tunedModels)(?:/[^:]*)?"), "metadata", _ANY, False),
     Route(re.compile(r".*/responses/[^/]+/input_items/?"), "metadata", _ANY, billed=False),
+    # What is stored at OpenAI is changed and deleted there: the answer has the usage of long ago, or none.
+    Route(re.compile(r".*/(?:chat/completions|responses)/[^/]+/?"), "metadata", ("POST", "PATCH", "DELETE"), False),
+    Route(re.compile(r".*/chat/completions(?:/[^/]+/messages)?/?"), "metadata", ("GET",), False),
     Route(re.compile(r".*/moderations/?"), "moderation", billed=False),
 )
 """What costs nothing: of these only errors are read."""
@@ -50,11 +53,10 @@ def find(method: str, path: str) -> Found:
 @lru_cache(2048)
 def _find(method: str, path: str) -> Found:
     path = unquote(path)
-    for route in _FREE:
-        if method in route.methods and route.pattern.fullmatch(path):
-            return Found(Dialect, route, None)
-    for dialect in DIALECTS:
-        for route in dialect.ROUTES:
+    # A dialect's before the free ones: Azure has `/models/chat/completions`.
+    read = ((dialect, dialect.ROUTES) for dialect in DIALECTS)
+    for dialect, routes in ((Dialect, _COUNTING), *read, (Dialect, _FREE)):
+        for route in routes:
             if method in route.methods and (match := route.pattern.fullmatch(path)):
                 return Found(dialect, route, match.groupdict().get("model"))
     return Found(None, None, None)

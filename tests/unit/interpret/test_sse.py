@@ -142,3 +142,19 @@ def test_an_event_in_many_pieces_costs_its_size_only() -> None:
         assert parser.feed(b"x" * 100) == []
     (event,) = parser.feed(b"\n\n")
     assert len(event.data) == 2_000_000
+
+
+def test_an_event_in_pieces_may_be_as_large_as_one_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT", 1000)
+    data = b": " + b"c" * 500 + b"\ndata: " + b"x" * 900 + b"\n\n"
+    parser = SseParser()
+    found = [event for at in range(0, len(data), 50) for event in parser.feed(data[at : at + 50])]
+    assert ([len(event.data) for event in found], parser.problem) == ([900], None)
+
+
+@pytest.mark.parametrize("data", [b"data: {", b"da", b"event: x\n", b":", b"data: a\n"])
+def test_an_event_that_is_not_whole_is_no_stray(data: bytes) -> None:
+    parser = SseParser()
+    parser.feed(data)
+    parser.finish()
+    assert (parser.unfinished, bytes(parser.stray)) == (True, b"" if data != b"da" else b"da")

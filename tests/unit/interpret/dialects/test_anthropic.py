@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.interpret.meaning import Meaning, Part, ToolCall, Usage
+from proxy.interpret.meaning import Meaning, Part, Rating, ToolCall, Usage
 from tests.unit.interpret.reading import read
 
 
@@ -154,3 +154,85 @@ def test_what_was_asked() -> None:
     meaning = stream(start(), STOP, request=json.dumps(asked).encode(), asked=[("x-stainless-retry-count", "2")])
     assert [tuple(each) for each in meaning.prompts] == [("system", "s"), ("user", "u")]
     assert (meaning.model_asked, meaning.streaming, meaning.retry_count) == ("c", True, 2)
+
+
+def test_a_fallback_goes_on_with_another_model() -> None:
+    to = {"type": "content_block_start", "index": 1, "content_block": {"type": "fallback", "to": {"model": "claude-b"}}}
+    meaning = stream(start(input_tokens=5), to, changed("end_turn", output_tokens=3), STOP)
+    assert meaning.response_model == "claude-b"
+    iterations = [{"type": "message", "input_tokens": 1}, {"type": "fallback_message", "model": "claude-c"}]
+    meaning = stream(start(input_tokens=5), changed("end_turn", output_tokens=3, iterations=iterations), STOP)
+    assert (meaning.response_model, meaning.parts) == ("claude-c", [])
+
+
+def test_a_refusal_says_why() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "no"}
+    end = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
+    said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "I"}}
+    meaning = stream(start(), said, end, STOP)
+    assert meaning.ratings == [Rating("completion", "cyber", blocked=True)]
+    assert (meaning.text, meaning.finish_reason_norm, meaning.complete) == ("I", "content_filter", True)
+
+
+def test_the_cache_s_split_is_kept_as_far_as_it_was_told() -> None:
+    split = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 20}
+    meaning = stream(
+        start(input_tokens=1, cache_creation_input_tokens=120, cache_creation=split),
+        changed("end_turn", cache_creation_input_tokens=150),
+        STOP,
+    )
+    assert meaning.usage is not None
+    assert (meaning.usage.cache_write_5m_tokens, meaning.usage.cache_write_1h_tokens) == (100, 20)
+    assert (meaning.usage.cache_write_tokens, meaning.usage.input_tokens) == (150, 151)
+
+
+def test_what_is_neither_text_nor_thought_is_passed_over() -> None:
+    meaning = stream(
+        start(),
+        block(0, type="redacted_thinking", data="secret"),
+        block(1, type="compaction", content="summary"),
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "compaction_delta", "content": "summary"}},
+        {"type": "content_block_delta", "index": 2, "delta": {"type": "signature_delta", "signature": "s"}},
+        {"type": "content_block_delta", "index": 2, "delta": {"type": "citations_delta", "citation": {}}},
+        block(3, type="web_search_tool_result", content=[{"type": "web_search_result", "title": "t"}]),
+        {"type": "content_block_stop", "index": 3},
+        {"type": "ping"},
+        {"type": "something.new", "usage": {"input_tokens": 9}},
+        STOP,
+    )
+    assert (meaning.text, meaning.reasoning, meaning.tool_calls, meaning.usage) == ("", "", [], None)
+    assert (meaning.events, meaning.complete, meaning.usage_state) == (11, True, "missing")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "operation"),
+    [
+        ("POST", "/v1/messages/batches", "batch"),
+        ("GET", "/v1/messages/batches/b1", "batch"),
+        ("GET", "/v1/messages/batches/b1/results", "batch"),
+        ("GET", "/v1/models?limit=5", "metadata"),
+        ("GET", "/v1/models/claude", "metadata"),
+        ("POST", "/v1/files", "metadata"),
+        ("POST", "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict", "count"),
+    ],
+)
+def test_what_costs_nothing(method: str, target: str, operation: str) -> None:
+    meaning = read(b'{"input_tokens": 14, "usage": {"input_tokens": 14}}', target, "application/json", method=method)
+    assert (meaning.operation, meaning.usage, meaning.usage_state) == (operation, None, "none")
+
+
+def test_on_vertex_the_path_names_the_model() -> None:
+    target = "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x%4020250101:streamRawPredict"
+    meaning = stream(start(input_tokens=5), changed("end_turn", output_tokens=3), STOP, target=target)
+    assert (meaning.operation, meaning.model_asked, meaning.usage_state) == (
+        "messages",
+        "claude-x@20250101",
+        "complete",
+    )
+
+
+def test_the_id_of_a_request_stands_in_its_error() -> None:
+    body = b'{"type": "error", "error": {"type": "overloaded_error", "message": "m"}, "request_id": "req_9"}'
+    meaning = read(body, "/v1/messages", "application/json", status=529)
+    assert meaning.error is not None
+    assert (meaning.request_id, meaning.error.type, meaning.error.status) == ("req_9", "overloaded_error", 529)

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from proxy.interpret.dialects.gemini import nested
 from proxy.interpret.meaning import Meaning, Rating, ToolCall
 from tests.unit.interpret.reading import read
 
@@ -143,3 +146,100 @@ def test_what_was_asked() -> None:
     assert [tuple(each) for each in meaning.prompts] == [
         ("user" if role != "system" else "system", text) for role, text in (("system", "s"), ("user", "u"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"promptTokenCount": 4}, (4, None, 4)),  # what came out is not known
+        ({"promptTokenCount": 4, "totalTokenCount": 4}, (4, 0, 4)),
+        ({"promptTokenCount": 4, "totalTokenCount": 9}, (4, 5, 9)),
+        ({"cachedContentTokenCount": 4}, (None, None, None)),
+        ({"totalTokenCount": 9}, (None, None, 9)),
+        ({"promptTokenCount": 4, "thoughtsTokenCount": 3, "totalTokenCount": 7}, (4, 3, 7)),
+    ],
+)
+def test_what_is_not_told_is_not_zero(usage: dict[str, int], expected: tuple[int | None, ...]) -> None:
+    used = stream({"usageMetadata": usage}).usage
+    assert used is not None
+    assert (used.input_tokens, used.output_tokens, used.total_tokens) == expected
+
+
+def test_fields_that_later_chunks_leave_out_keep_their_value() -> None:
+    used = stream(
+        {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 10}},
+        {"usageMetadata": {"candidatesTokenCount": 5}},
+        {"usageMetadata": None},
+    ).usage
+    assert used is not None
+    assert (used.input_tokens, used.output_tokens) == (9, 5)
+
+
+def test_arguments_that_come_in_pieces() -> None:
+    """Vertex streams them: a name first, values by JSON path, and a call without anything at the end."""
+
+    def piece(*told: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return parts({"functionCall": {**({"partialArgs": list(told)} if told else {}), **more}})
+
+    meaning = stream(
+        piece(name="f", id="1", willContinue=True),
+        piece({"jsonPath": "$.place.city", "stringValue": "New ", "willContinue": True}, willContinue=True),
+        piece({"jsonPath": "$.place.city", "stringValue": "York"}, willContinue=True),
+        piece(
+            {"jsonPath": "$.days[0]", "numberValue": 1}, {"jsonPath": "$.days[1]", "numberValue": 2}, willContinue=True
+        ),
+        piece(
+            {"jsonPath": "$['x y']", "boolValue": True},
+            {"jsonPath": "$.n", "nullValue": "NULL_VALUE"},
+            willContinue=True,
+        ),
+        piece(),
+        parts({"functionCall": {"name": "g", "args": {"a": 1}}}, reason="STOP"),
+    )
+    assert meaning.tool_calls == [
+        ToolCall("1", "f", '{"place": {"city": "New York"}, "days": [1, 2], "x y": true, "n": null}'),
+        ToolCall(None, "g", '{"a": 1}'),
+    ]
+
+
+@given(st.dictionaries(st.text("$.[]'0a9", max_size=12), st.lists(st.text(max_size=2) | st.none(), min_size=1)))
+def test_no_path_of_arguments_is_harmful(pieces: dict[str, list[Any]]) -> None:
+    json.dumps(nested(pieces))
+
+
+def test_batches_of_embeddings() -> None:
+    asked = {"requests": [{"content": {"parts": [{"text": "one"}]}}, {"content": {"parts": [{"text": "two"}]}}]}
+    answer = {"promptTokenCount": 4, "promptTokenDetails": [{"modality": "IMAGE", "tokenCount": 3}]}
+    body = json.dumps({"embeddings": [], "usageMetadata": answer}).encode()
+    meaning = read(body, "/v1/models/e:batchEmbedContents", "application/json", request=json.dumps(asked).encode())
+    assert [text for _, text in meaning.prompts] == ["one", "two"]
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.input_image_tokens) == (4, 3)
+
+
+def test_a_prompt_that_is_blocked() -> None:
+    rated = [{"category": "H", "probability": "HIGH", "blocked": True}]
+    meaning = stream({"promptFeedback": {"blockReason": "JAILBREAK", "safetyRatings": rated}})
+    assert (meaning.finish_reason, meaning.finish_reason_norm) == ("promptFeedback:JAILBREAK", "content_filter")
+    assert meaning.ratings == [Rating("prompt", "H", "HIGH", None, True)]
+
+
+def test_candidates_do_not_mix() -> None:
+    def two(first: str, second: str) -> dict[str, Any]:
+        return {
+            "candidates": [
+                {"index": 1, "content": {"parts": [{"text": second}]}, "finishReason": "MAX_TOKENS"},
+                {"content": {"parts": [{"text": first}]}, "index": 0, "finishReason": "STOP"},
+            ]
+        }
+
+    meaning = stream(two("a", "x"), two("b", "y"))
+    assert (meaning.text, meaning.finish_reason) == ("ab\n\nxy", "STOP")
+
+
+def test_an_array_of_events_that_ends_with_an_error() -> None:
+    error = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "m"}}
+    body = json.dumps([parts({"text": "a"}), error]).encode()
+    meaning = read(body, STREAM.removesuffix("?alt=sse"), "application/json")
+    assert meaning.error is not None
+    assert (meaning.text, meaning.error.status, meaning.complete) == ("a", "UNAVAILABLE", False)

@@ -215,6 +215,12 @@ def test_an_error_in_mid_stream_and_what_follows_it() -> None:
         ("/v1/files/f1", "DELETE", "metadata", "none"),
         ("/v1/moderations", "POST", "moderation", "none"),
         ("/v1/chat/completions/c1", "GET", "chat.retrieve", "none"),
+        ("/v1/chat/completions/c1", "DELETE", "metadata", "none"),
+        ("/v1/chat/completions/c1", "POST", "metadata", "none"),
+        ("/v1/chat/completions/c1/messages", "GET", "metadata", "none"),
+        ("/v1/chat/completions", "GET", "metadata", "none"),
+        ("/models/chat/completions", "POST", "chat", "missing"),  # Azure's Foundry
+        ("/v1/fim/completions", "POST", "chat", "missing"),  # Mistral
         ("/v1/completions", "POST", "text", "missing"),
         ("/v1/batches", "POST", "batch", "none"),
         ("/some/thing", "POST", None, None),
@@ -239,6 +245,9 @@ def test_a_path_that_says_nothing_is_no_obstacle() -> None:
         (b'{"error": "words"}', "application/json", (None, None, "words", 400)),
         (b'{"object": "error", "message": "m", "type": "t", "code": 3}', "application/json", ("t", 3, "m", 400)),
         (b'{"detail": "m"}', "application/json", (None, None, "m", 400)),
+        (b'{"detail": [{"msg": "a"}, 5, {"msg": "b"}]}', "application/json", (None, None, "a; b", 400)),  # Mistral
+        (b'{"detail": [{"loc": "x"}]}', "application/json", (None, None, None, 400)),
+        (b'\xef\xbb\xbf {"error": "words"}', "application/json", (None, None, "words", 400)),
         (b"upstream gone", "text/plain", (None, None, "upstream gone", 400)),
         (b"", "", (None, None, None, 400)),
     ],
@@ -249,3 +258,61 @@ def test_errors(body: bytes, kind: str, expected: tuple[Any, ...]) -> None:
     assert error is not None
     assert (error.type, error.code, error.message, error.status) == expected
     assert (meaning.usage_state, error.retry_after_s, error.midstream) == ("none", 7.0, False)
+
+
+def test_usage_of_a_stored_answer_is_not_counted_again() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    changed = whole({"object": "chat.completion", "id": "c1", "choices": [], "usage": usage}, CHAT + "/c1")
+    assert (changed.usage, changed.usage_state) == (None, "none")
+
+
+def test_the_id_of_a_request_stands_in_its_error() -> None:
+    error = {"object": "error", "message": "m", "request_id": "r1"}
+    assert whole(error, status=400).request_id == "r1"
+    assert whole(error, status=400, headers=[("x-request-id", "r2")]).request_id == "r2"
+
+
+def test_a_prompt_that_azure_refuses() -> None:
+    rated = {"hate": {"filtered": True, "severity": "high"}}
+    inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": rated}
+    meaning = whole({"error": {"code": "content_filter", "message": "m", "innererror": inner}}, status=400)
+    assert meaning.ratings == [Rating("prompt", "hate", "high", None, True)]
+    assert (meaning.prompt_block_reason, meaning.usage_state) == ("ResponsibleAIPolicyViolation", "none")
+
+
+def test_embeddings() -> None:
+    body = {"object": "list", "data": [{"embedding": "AAAA"}], "model": "e"}
+    meaning = whole({**body, "usage": {"prompt_tokens": 4, "total_tokens": 4}}, "/v1/embeddings")
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.output_tokens, meaning.usage.total_tokens) == (4, None, 4)
+    assert (meaning.operation, meaning.text) == ("embeddings", "")
+    voyage = whole({**body, "usage": {"total_tokens": 7}}, "/v1/embeddings").usage
+    assert voyage is not None
+    assert (voyage.input_tokens, voyage.total_tokens) == (7, 7)
+
+
+def test_refusals_transcripts_and_custom_tools() -> None:
+    custom = {"index": 0, "id": "t", "custom": {"name": "g", "input": "free text"}}
+    meaning = stream(delta(refusal="no "), delta(audio={"transcript": "spoken"}), delta(tool_calls=[custom]), "[DONE]")
+    assert (meaning.text, meaning.tool_calls) == ("no spoken", [ToolCall("t", "g", "free text")])
+
+
+def test_together_repeats_its_delta() -> None:
+    chunk = {"choices": [{"index": 0, "text": "x", "delta": {"content": "x"}, "finish_reason": "eos"}]}
+    meaning = stream(chunk, "[DONE]")
+    assert (meaning.text, meaning.finish_reason_norm) == ("x", "stop")
+
+
+def test_legacy_completions() -> None:
+    meaning = stream({"choices": [{"index": 0, "text": "a"}]}, {"choices": [{"text": "b"}]}, "[DONE]")
+    assert (meaning.text, meaning.complete) == ("ab", True)
+
+
+def test_an_error_of_groq_has_a_name() -> None:
+    error = {
+        "error": {"message": "m", "type": "t", "code": "tool_use_failed", "failed_generation": "{", "status_code": 400}
+    }
+    body = f"event: error\ndata: {json.dumps(error)}\n\n".encode()
+    meaning = read(body, CHAT)
+    assert meaning.error is not None
+    assert (meaning.error.code, meaning.error.midstream, meaning.complete) == ("tool_use_failed", True, False)

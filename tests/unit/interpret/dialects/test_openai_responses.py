@@ -72,7 +72,8 @@ def test_the_output_at_the_end_is_the_answer() -> None:
         {"type": "message", "content": [{"type": "output_text", "text": "x"}, {"type": "refusal", "refusal": "no"}]},
         {"type": "mcp_call", "id": "m1", "name": "tool", "arguments": "{}"},
         {"type": "computer_call", "call_id": "c1", "action": {"type": "click"}},
-        {"type": "web_search_call", "id": "w"},
+        {"type": "web_search_call", "id": "w", "action": {"type": "search", "query": "q"}},
+        {"type": "web_search_call", "id": "w", "action": {"type": "open_page", "url": "u"}},
         {"type": "never heard of"},
     ]
     meaning = stream({"type": "response.output_text.delta", "delta": "other"}, ended(output=output))
@@ -97,7 +98,7 @@ def test_background_is_not_finished_yet() -> None:
         ("POST", "/v1/responses/compact", "responses.compact", "complete"),
         ("POST", "/v1/responses/input_tokens", "count", "none"),
         ("GET", "/v1/responses/r/input_items", "metadata", "none"),
-        ("DELETE", "/v1/responses/r", None, "complete"),
+        ("DELETE", "/v1/responses/r", "metadata", "none"),
     ],
 )
 def test_operations(method: str, target: str, operation: str | None, state: str) -> None:
@@ -111,6 +112,23 @@ def test_an_error_with_the_error_inside() -> None:
     assert meaning.error is not None
     assert (meaning.error.type, meaning.error.code, meaning.error.message) == ("t", "c", "m")
     assert (meaning.complete, meaning.terminator) == (False, "error")
+
+
+def test_a_tool_that_failed_is_not_the_stream_s_end() -> None:
+    meaning = stream(
+        {"type": "response.mcp_call.failed", "error": None},
+        {"type": "response.mcp_list_tools.failed", "error": {"message": "unreachable"}},
+        ended(),
+    )
+    assert (meaning.error, meaning.complete, meaning.terminator) == (None, True, "response.completed")
+
+
+def test_a_failed_response_in_one_piece_has_error_and_usage() -> None:
+    failed = ended("failed", object="response", error={"code": "server_error", "message": "m" * 5000})["response"]
+    meaning = read(json.dumps(failed).encode(), "/v1/responses", "application/json")
+    assert meaning.error is not None
+    assert (meaning.error.code, len(meaning.error.message or "")) == ("server_error", 4096)
+    assert (meaning.finish_reason_norm, meaning.usage_state) == ("error", "complete")
 
 
 def test_without_names_and_with_done() -> None:
