@@ -99,6 +99,7 @@ VALUES = st.text("0123456789.-:TZ+ smhdGMThu,NovOct", max_size=40) | st.text(max
 def test_nothing_that_a_header_says_is_harmful(value: str, date: str) -> None:
     given = [("date", date), ("x-ratelimit-reset", value), ("x-ratelimit-limit", value), ("retry-after", value)]
     for limit in headers.rate_limits(given):
-        assert all(each is None or 0 <= each <= HIGHEST for each in limit[1:] if not isinstance(each, str))
+        amounts = (limit.limit, limit.remaining, limit.reset_us)
+        assert all(each is None or 0 <= each <= HIGHEST for each in amounts)
     waited = headers.retry_after(given)
     assert waited is None or waited >= 0
