@@ -310,6 +310,18 @@ def _await_role(running: Running, role: str) -> None:
     wait_for(speaks, f"{role} to be up")
 
 
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder with its content, while others write, rename and remove there.
+
+    What has gone before it could be read is left out: it has another name by now, or nobody has it any more.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            found[path] = path.read_bytes()
+    return found
+
+
 def born(pid: int) -> int:
     """When a process began, in the kernel's ticks: another one may have its number by and by. 0: there is none."""
     fields = _stat(pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from tests.flow.secrets.marks import Mark, Mint
 from tests.flow.secrets.places import NAMED_HEADER, NAMED_QUERY, Asked, everywhere, turned_away
 from tests.support.here import run_here
 from tests.support.rawhttp import Ended, connect
-from tests.support.running import Running, serving
+from tests.support.running import Running, files_of, serving
 
 
 class Evidence(NamedTuple):
@@ -71,7 +70,10 @@ class _Day:
 
     def snapshot(self, name: str) -> None:
         self.snapshots[name] = self.folder / f"home {name}"
-        shutil.copytree(self.wiretape.home, self.snapshots[name])
+        for path, data in files_of(self.wiretape.home).items():
+            copy = self.snapshots[name] / path.relative_to(self.wiretape.home)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(data)
 
     def ask(self, asked: Asked) -> bytes:
         """The whole answer, as far as it came."""

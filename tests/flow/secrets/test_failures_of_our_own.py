@@ -13,7 +13,7 @@ import pytest
 from tests.flow.secrets import failing_forward
 from tests.flow.secrets.marks import Mint, leaks
 from tests.support.rawhttp import Message, Peer, RawUpstream, connect
-from tests.support.running import Running, environment, wait_for
+from tests.support.running import Running, environment, files_of, wait_for
 
 MINT = Mint(7)
 SECRET = MINT.shaped("openai")
@@ -69,7 +69,7 @@ def test_no_text_of_the_errors_is_left(failing: Running) -> None:
     for where, credential in (("lookup", SECRET), ("parser", SECRET), ("demo", ODD)):
         _ask(failing, where, credential)
     wait_for(lambda: failing.log.count("RuntimeError at failing_forward.py:") >= 3, "the log")
-    kept = {path: path.read_bytes() for path in failing.home.rglob("*") if path.is_file()}
+    kept = files_of(failing.home)
     assert any(path.suffix == ".journal" and data.count(b"wire_end") >= 2 for path, data in kept.items())
     kept |= {Path("log"): failing.log.encode(), Path("output"): failing.output.encode()}
     assert [path for path, data in kept.items() if leaks(data, MINT.marks)] == []

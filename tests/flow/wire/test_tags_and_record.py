@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from tests.flow.wire.stage import Answering, Origin, Recorded, Stage, request, response
+from tests.support.running import files_of
 
 BODY, ANSWER = b'{"ask": 1}', b'{"answer": 2}'
 
@@ -130,8 +131,8 @@ def test_none_relays_and_keeps_nothing(stage: Stage, kind: str, header: bytes) -
         _after(stage)
         assert stage.recorded(origin, 0) == []
     assert script.requests[0].body == BODY
-    for journal in (stage.wiretape.home / "journal").iterdir():
-        assert mark not in journal.read_bytes()
+    for data in files_of(stage.wiretape.home / "journal").values():
+        assert mark not in data
 
 
 def _after(stage: Stage) -> Origin:

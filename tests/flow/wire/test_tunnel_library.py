@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from tests.flow.wire.stage import Slot, Stage
 from tests.support.rawhttp import DEADLINE
+from tests.support.running import files_of
 
 LARGE = random.Random(4).randbytes(4 << 20)
 TEXT = "grüße und 雪 " * 100
@@ -147,8 +148,7 @@ def test_a_key_as_a_subprotocol_reaches_the_server(stage: Stage) -> None:
         stage.only(slot)
     assert key in heard.requests[0].headers["Sec-WebSocket-Protocol"]
     secret = key.partition(".")[2].encode()
-    files = [path for path in stage.wiretape.home.rglob("*") if path.is_file()]
-    assert [path for path in files if secret in path.read_bytes()] == []
+    assert [path for path, data in files_of(stage.wiretape.home).items() if secret in data] == []
 
 
 def test_a_connection_that_breaks_off_is_no_close(stage: Stage) -> None:

@@ -6,7 +6,6 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.flow.wire.stage import Answering, Stage, request
 from tests.flow.wire.tunnels import TARGET, pieces, tunnelled
 from tests.support.here import run_here
 from tests.support.rawhttp import DEADLINE, Peer, RawUpstream, connect
-from tests.support.running import serving
+from tests.support.running import files_of, serving
 from tests.support.websocket import Frame, Op, accepted, opened
 
 ROUNDS = 20
@@ -98,7 +97,7 @@ def test_what_arrives_is_on_disk_already(stage: Stage, side: str) -> None:
 
 def _kept(stage: Stage, mark: bytes) -> bool:
     """Whether a journal holds it; the one that is being written stays until it is full."""
-    return any(mark in path.read_bytes() for path in (stage.wiretape.home / "journal").iterdir())
+    return any(mark in data for data in files_of(stage.wiretape.home / "journal").values())
 
 
 @pytest.mark.parametrize(
@@ -164,12 +163,8 @@ def test_a_key_in_the_subprotocol_reaches_the_origin_and_no_disk(stage: Stage, e
     for side in (0, 1):
         (value,) = [value for name, value in recorded.headers(side) if name.lower() == "sec-websocket-protocol"]
         assert ("redacted:" in value) is (side == 0 or echoes)
-    assert [path for path in _files(stage.wiretape.home) if key in path.read_bytes()] == []
+    assert [path for path, data in files_of(stage.wiretape.home).items() if key in data] == []
     assert key.decode() not in stage.wiretape.log + stage.wiretape.output
-
-
-def _files(home: Path) -> Iterator[Path]:
-    return (path for path in home.rglob("*") if path.is_file())
 
 
 # When wiretape stops
