@@ -217,7 +217,7 @@ def test_an_upstream_that_speaks_no_tls(stage: Stage) -> None:
 @pytest.fixture
 def crowded(stage: Stage) -> Iterator[Slot]:
     """An upstream whose kernel answers no more connections, as one does that is overrun or behind a firewall."""
-    slot = stage.take("impatient")
+    slot = stage.take("crowded")
     listener = socket.socket()
     waiting = []
     try:
@@ -276,13 +276,13 @@ def test_a_stream_that_keeps_talking_is_not_too_late(stage: Stage) -> None:
     def script(peer: Peer) -> None:
         peer.read_message()
         peer.send(STREAM)
-        for _ in range(8):
-            threading.Event().wait(0.1)
+        for _ in range(10):
+            threading.Event().wait(0.25)
             peer.send(chunk(EVENT))
         peer.send(LAST_CHUNK)
 
     with stage.origin(script, kind="restless") as origin:
-        assert stage.exchange(request(origin.at(), b"{}")).body == EVENT * 8
+        assert stage.exchange(request(origin.at(), b"{}")).body == EVENT * 10
 
 
 @pytest.mark.parametrize(

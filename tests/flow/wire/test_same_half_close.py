@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -20,8 +19,6 @@ from tests.support.rawhttp import End, Ended, Peer
 
 EVENT = b'data: {"n": 1}\n\n'
 CHUNKED = b"Transfer-Encoding: chunked"
-SOON = 10.0
-"""Seconds within which a silent upstream is let go; it takes two at most, but the machine may be busy."""
 
 REQUESTS: dict[str, tuple[bytes, tuple[bytes, ...], bytes]] = {
     "no body": (b"GET", (), b""),
@@ -150,9 +147,7 @@ def test_a_silent_upstream_is_let_go(stage: Stage, name: str) -> None:
         peer.read_message()
         peer.send(*SAID[name])
         run.tell("it was asked")
-        began = time.monotonic()
-        peer.read_to_end()
-        assert time.monotonic() - began < SOON
+        peer.read_to_end()  # it is let go at once, or this takes too long
         run.tell("it is over")
 
     both = twice(stage, client, origin, settled=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +10,6 @@ from tests.flow.wire.differential import Run, assert_same_requests, twice
 from tests.flow.wire.stage import LAST_CHUNK, Answering, Stage, chunk, request
 from tests.support.rawhttp import Ended, Peer
 
-SOON = 10.0
-"""Seconds within which an upstream is let go; it takes one at most, but the machine may be busy."""
 EVENT = b'data: {"n": 1}\n\n'
 CHUNKED = b"Transfer-Encoding: chunked"
 LENGTH = b"Content-Length: %d" % (2 * len(EVENT))
@@ -61,9 +58,7 @@ def test_an_upload_that_is_left(stage: Stage, name: str, how: str) -> None:
         for marker in markers:
             peer.read_until(marker)
         run.tell("it has begun")
-        began = time.monotonic()
-        peer.read_to_end()
-        assert time.monotonic() - began < SOON
+        peer.read_to_end()  # it is let go at once, or this takes too long
         run.tell("it is over")
 
     both = twice(stage, client, origin, settled=True)

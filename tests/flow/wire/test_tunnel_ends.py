@@ -19,7 +19,7 @@ from tests.support.rawhttp import DEADLINE, End, Ended, Peer
 from tests.support.running import wait_for
 from tests.support.websocket import Op, WebSocket, accepted, handshake, opened, switching
 
-SOON = 10.0
+SOON = DEADLINE
 """Seconds within which an end reaches the other side; it takes no time, but the machine may be busy."""
 LAST_WORDS = [b"last", b" ", b"words"]
 BLOCK = bytes(65536)
