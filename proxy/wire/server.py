@@ -18,7 +18,7 @@ from proxy.wire.limits import Limits
 from proxy.wire.reading import Reading
 from proxy.wire.request import check_unfinished, parse_head, without_blank_lines
 from proxy.wire.server_exchange import ServerExchange
-from proxy.wire.sockets import Delivery, prepare, reset_when_sent
+from proxy.wire.sockets import LOOKS, Delivery, prepare, reset_when_sent
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -29,7 +29,7 @@ _log = logging.getLogger("forward")
 HIGH_WATER = 256 * 1024  # bytes waiting for the client above which the response is held back
 LOW_WATER = 64 * 1024
 PIPELINE = 64 * 1024  # bytes of requests behind the one in flight, above which no more is read
-HALF_CLOSED_GRACE = 0.6  # seconds that a client which sends no more may be without anything to read
+HALF_CLOSED_GRACE = LOOKS * 0.2  # seconds that a client which sends no more may be without anything to read
 LINGER = 3.0  # seconds that input is still swallowed after the last response
 ABORT_PATIENCE = 5.0  # seconds that what was written before a reset may take to arrive
 TUNNEL_QUIET = 1.0  # seconds of silence after which a tunnel may be closed when the server stops
@@ -131,7 +131,7 @@ class ServerProtocol(asyncio.Protocol):
             self._lose(reset=False)
             return False
         self._delivery.goes_on()
-        self._alarm.set(HALF_CLOSED_GRACE, self._look_at_half_closed)
+        self._alarm.set(HALF_CLOSED_GRACE / LOOKS, self._look_at_half_closed)
         return True
 
     def pause_writing(self) -> None:
@@ -274,7 +274,7 @@ class ServerProtocol(asyncio.Protocol):
         elif not self._left:
             exchange.tell_end([])
         if exchange.complete and self._half_closed:
-            self._alarm.set(HALF_CLOSED_GRACE, self._look_at_half_closed)
+            self._alarm.set(HALF_CLOSED_GRACE / LOOKS, self._look_at_half_closed)
         elif exchange.complete:
             self._alarm.clear()
         else:
@@ -372,7 +372,7 @@ class ServerProtocol(asyncio.Protocol):
         if exchange is None:
             return
         if self._delivery.goes_on():
-            self._alarm.set(HALF_CLOSED_GRACE, self._look_at_half_closed)
+            self._alarm.set(HALF_CLOSED_GRACE / LOOKS, self._look_at_half_closed)
             return
         self._lose(reset=False)
         self._transport.abort()

@@ -12,6 +12,7 @@ import termios
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close with RST
 RESET_POLL = 0.01  # seconds
+LOOKS = 3  # that may be in vain, one behind the other
 
 
 def set_reset(sock: socket.socket) -> None:
@@ -53,13 +54,18 @@ class Delivery:
         self.written = 0
         self._transport = transport
         self._arrived = 0  # at the last look
+        self._in_vain = 0  # looks since something arrived
 
     def goes_on(self) -> bool:
-        """Whether the peer is there and has acknowledged more than at the last look."""
+        """Whether the peer is there, and not more than LOOKS looks, one behind the other, found nothing acknowledged.
+
+        A single look says little: it may come late because we stood still, with what came meanwhile still unheard.
+        """
         sock = self._transport.get_extra_info("socket")
         before = self._arrived
         self._arrived = self.written - self._transport.get_write_buffer_size() - unsent(sock)
-        return self._arrived > before and not has_left(sock, half=False)
+        self._in_vain = 0 if self._arrived > before else self._in_vain + 1
+        return self._in_vain <= LOOKS and not has_left(sock, half=False)
 
 
 def reset_when_sent(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, patience: float) -> None:

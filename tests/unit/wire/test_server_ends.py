@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
+from proxy.wire.server import HALF_CLOSED_GRACE
 from tests.support.rawhttp import End, connect, until
 from tests.unit.wire.listening import eventually
 from tests.unit.wire.serving import App, Hearing, Serve, Wired, WiredInATask, answer
@@ -126,6 +128,32 @@ def test_who_has_said_all_still_hears_the_answer(serve: Serve, late: bool) -> No
         assert client.read_to_end().endswith(b"x" * MEGABYTE + b"\r\n0\r\n\r\n")
         assert client.ended is End.FIN
         assert "lost" not in app.heard[0].log
+
+
+def test_who_has_said_all_is_not_missed_where_it_is_us_who_stood_still(serve: Serve) -> None:
+    """What came meanwhile is looked at first: only silence while we could have heard counts."""
+
+    def say(heard: Hearing, word: str) -> None:
+        if word == "end":
+            stand_still(heard)
+
+    def stand_still(heard: Hearing) -> None:
+        loop = asyncio.get_running_loop()
+        if not served.connections[0]._half_closed:
+            loop.call_later(0.002, stand_still, heard)
+            return
+        time.sleep(2 * HALF_CLOSED_GRACE)
+        loop.call_later(HALF_CLOSED_GRACE / 4, go_on, heard)
+
+    def go_on(heard: Hearing) -> None:
+        if heard.log[-1] == "end":
+            heard.start()
+            heard.side.write(b"at last")
+            heard.end()
+
+    with serve(Wired(say)) as served, connect(served.port) as client:
+        client.send(POST, b"Content-Length: 3\r\n\r\nabc").fin()
+        assert client.read_message().body == b"at last"
 
 
 def test_who_has_said_all_and_takes_what_comes_is_there(serve: Serve) -> None:
