@@ -223,7 +223,7 @@ class MixedUpstream:
     async def _wait_left(self, reader: asyncio.StreamReader, met: Met) -> None:
         """Until the connection ends, which must be soon, though the upstream says nothing."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE - 5):
                 if await reader.read(BLOCK):
                     self.faults.append(f"more came than the request: {met.plan}")
         except TimeoutError:

@@ -36,6 +36,7 @@ def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> F
             RawUpstream(provider, deadline=PATIENCE) as upstream,
             serving(folder, "--workers", str(workers), "--upstream", f"up={upstream.url}") as wiretape,
         ):
+            _await_workers(wiretape, workers)
             port = int(wiretape.url.rpartition(":")[2])
             with Crowd(port, provider.finish.set, streams=4, uploads=2, name=f"r{figures.rounds}") as crowd:
                 crowd.wait_flowing(chance.randint(20, 100))
@@ -58,6 +59,10 @@ def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> F
     assert set(figures.outcomes) <= {("completed", "upstream_end"), ("interrupted", "worker_died")}
     assert not list((wiretape.home / "journal").iterdir())
     return figures
+
+
+def _await_workers(wiretape: Running, workers: int) -> None:
+    wait_for(lambda: len(wiretape.statuses("forward")) == workers, "all workers")
 
 
 def _kill_all(wiretape: Running, chance: random.Random) -> int:

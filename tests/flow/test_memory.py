@@ -95,7 +95,8 @@ def recorded(stage: Stage, origin: Origin, side: str = "response") -> tuple[str,
     sql = f"SELECT outcome, {side}_hash, {side}_out_hash FROM exchange_list WHERE upstream = ? AND started_us >= ?"  # noqa: S608 - the words above
     sql += " AND outcome IS NOT NULL"
     ledger = Ledger(stage.wiretape.home)
-    (row,) = wait_for(lambda: ledger.query(sql, origin.name, origin.since_us), "the exchange to be stored")
+    # Half a gigabyte: on a slow disk that takes longer than the relaying did.
+    (row,) = wait_for(lambda: ledger.query(sql, origin.name, origin.since_us), "the exchange to be stored", 300)
     return cast("tuple[str, str, str | None]", row)
 
 

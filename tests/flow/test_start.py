@@ -14,7 +14,7 @@ import pytest
 
 from proxy import __version__
 from tests.support.here import run_here
-from tests.support.running import Running, serving, starting, wait_for
+from tests.support.running import PATIENCE, Running, serving, starting, wait_for
 
 TOKEN = "s3cret"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -87,7 +87,7 @@ def test_metrics_count_what_was_accepted_stored_and_turned_away(wiretape: Runnin
 
 def test_the_console_asks_for_its_token(wiretape: Running) -> None:
     url = wiretape.console
-    with httpx.Client(trust_env=False) as stranger:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as stranger:
         assert stranger.get(f"{url}/-/live").status_code == httpx.codes.OK
         assert stranger.get(f"{url}/metrics").status_code == httpx.codes.UNAUTHORIZED
         assert stranger.get(f"{url}/metrics", params={"token": TOKEN}).status_code == httpx.codes.OK

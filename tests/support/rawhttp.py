@@ -113,15 +113,11 @@ class Peer:
         return self
 
     def fill(self, data: bytes, patience: float = 0.5) -> int:
-        """Send `data` again and again until the other side has taken nothing for `patience` seconds: how much went.
-
-        What is taken in parts goes on where it stopped: the other side gets whole repetitions and a part of the last.
-        """
+        """Send `data` over and over until nothing was taken for `patience` seconds: how much went, the last in part."""
         begun = self.sent
         while True:
-            at = (self.sent - begun) % len(data)
             try:
-                self._send_some(memoryview(data)[at:], time.monotonic() + patience)
+                self._send_some(memoryview(data)[(self.sent - begun) % len(data) :], time.monotonic() + patience)
             except TooLate:
                 return self.sent - begun
 

@@ -80,13 +80,15 @@ def run_wiretape(
 class Running:
     """A wiretape that runs. `process` is the command itself, the roles are its children; `home` is its home.
 
-    `client` is for requests to either port; its connections stay open until the end.
+    `client` is for requests to either port; it closes no connection before it needs another, or the end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], home: Path, out: Path, err: Path) -> None:
         self.process = process
         self.home = home
-        self.client = httpx.Client(trust_env=False, timeout=PATIENCE)
+        # Well before the console closes what is idle: a request must not meet that on its way.
+        limits = httpx.Limits(keepalive_expiry=1.0)
+        self.client = httpx.Client(trust_env=False, timeout=PATIENCE, limits=limits)
         self._out = out
         self._err = err
         self._family = {process.pid: born(process.pid)}

@@ -24,7 +24,8 @@ def test_both_journals_are_stored(tmp_path: Path) -> None:
         wait_for(lambda: len(wiretape.statuses("forward")) == 2, "two workers")
         port = int(wiretape.url.rpartition(":")[2])
         asked = 0
-        with Crowd(port, provider.finish.set, streams=4):
+        with Crowd(port, provider.finish.set, streams=4) as crowd:
+            crowd.wait_flowing()  # or one of them might not have asked yet when all is over
             # On a connection of its own each, since a connection stays with the worker that took it.
             while min(accepted(wiretape), default=0) < 10:
                 asked += 1

@@ -18,7 +18,7 @@ from tests.flow.wire.differential import (
     twice,
 )
 from tests.flow.wire.stage import LAST_CHUNK, STREAM, Body, Stage, chunk, request, response
-from tests.support.rawhttp import End, Ended, Peer
+from tests.support.rawhttp import DEADLINE, End, Ended, Peer
 
 PIECES = [b"piece %d, " % number for number in range(50)]
 LENGTH = b"Content-Length: %d" % len(b"".join(PIECES))
@@ -185,7 +185,7 @@ def test_who_goes_on_sending_is_let_go(stage: Stage) -> None:
 
 
 def _send_on(peer: Peer, data: bytes) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + DEADLINE
     try:
         while time.monotonic() < end:
             peer.send(data)

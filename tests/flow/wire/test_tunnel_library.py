@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from tests.flow.wire.stage import Slot, Stage
 from tests.support.rawhttp import DEADLINE
-from tests.support.running import files_of
+from tests.support.running import files_of, wait_for
 
 LARGE = random.Random(4).randbytes(4 << 20)
 TEXT = "grüße und 雪 " * 100
@@ -97,6 +97,7 @@ def test_it_says_and_hears_the_same(stage: Stage, compression: str | None) -> No
     assert negotiated[0][0] == PROTOCOLS[0]
     assert ("permessage-deflate" in (negotiated[0][1] or "")) is (compression is not None)
     assert heard.messages == [*messages, "in fragments"] * 2
+    wait_for(lambda: len(heard.closed) >= 2, "the handlers' ends")  # they run on threads that nobody joins
     assert heard.closed == [(4001, "grüße")] * 2
     assert (recorded.outcome, recorded.facts["status"]) == ("completed", 101)
 
@@ -146,6 +147,7 @@ def test_a_key_as_a_subprotocol_reaches_the_server(stage: Stage) -> None:
         with _connect(port, f"{before}/v1/realtime", subprotocols=subprotocols) as websocket:
             assert websocket.subprotocol == "realtime"
         stage.only(slot)
+        wait_for(lambda: heard.requests, "the handler")
     assert key in heard.requests[0].headers["Sec-WebSocket-Protocol"]
     secret = key.partition(".")[2].encode()
     assert [path for path, data in files_of(stage.wiretape.home).items() if secret in data] == []
