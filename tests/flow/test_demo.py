@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,9 +40,19 @@ class Arrived(NamedTuple):
 
 
 class Demo(NamedTuple):
+    """`asked`: how often until the machine let it arrive as it came."""
+
     wiretape: Running
     folder: Path
     curl: Arrived
+    asked: int
+
+    @property
+    def recorded(self) -> float:
+        """Seconds from the first piece of the response to the last, as they were recorded."""
+        shown = json.loads(_command(self, "wiretape show last --format json"))
+        times = [chunk["at_us"] for chunk in shown["chunks"] if chunk["side"] == "response"]
+        return float(times[-1] - times[0]) / 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +61,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     needs("curl")
     folder = tmp_path_factory.mktemp("demo")
     with serving(folder) as wiretape:
-        curl = _run(folder, shlex.split(_documented(f"curl --no-buffer {PORT}demo/")), wiretape)
-        wiretape.wait_stored(1)
-        yield Demo(wiretape, folder, curl)
+        words = shlex.split(_documented(f"curl --no-buffer {PORT}demo/"))
+        curl, asked = _steady(lambda: _run(folder, words, wiretape), _event_by_event)
+        wiretape.wait_stored(asked)
+        yield Demo(wiretape, folder, curl, asked)
+
+
+def _event_by_event(arrived: Arrived) -> bool:
+    return arrived.spread > 0.5 and arrived.arrivals > arrived.text.count(b"data: ") / 4
+
+
+def _steady(run: Callable[[], Arrived], well: Callable[[Arrived], bool]) -> tuple[Arrived, int]:
+    """What arrived at the first of three tries at which it did so well, or at the last, and how many there were: a
+    machine that stands still for a moment does not do so each time, but what is wrong is."""
+    tries = 1
+    while not well(arrived := run()) and tries < 3:
+        tries += 1
+    return arrived, tries
 
 
 def test_the_stream_arrives_event_by_event(demo: Demo) -> None:
@@ -68,10 +92,11 @@ def test_the_stream_arrives_event_by_event(demo: Demo) -> None:
 
 def test_what_was_kept_is_listed_and_shown(demo: Demo) -> None:
     listed, shown = (_command(demo, text) for text in _commands_below()[:2])
-    (line,) = listed.splitlines()
-    assert "\tdemo\tPOST\t/demo/v1/chat/completions\t200\tcompleted\t" in line
+    lines = listed.splitlines()
+    assert len(lines) == demo.asked
+    assert all("\tdemo\tPOST\t/demo/v1/chat/completions\t200\tcompleted\t" in line for line in lines)
     for words in (
-        rf"exchange +{line.split()[1]}",
+        rf"exchange +(?:{'|'.join(line.split()[1] for line in lines)})",
         "origin +demo",
         r"upstream +demo \(dialect openai\)",
         r"request +POST /demo/v1/chat/completions HTTP/1\.1",
@@ -88,17 +113,22 @@ def test_what_was_kept_is_listed_and_shown(demo: Demo) -> None:
 
 def test_the_replay_keeps_bytes_and_timing(demo: Demo) -> None:
     *_, text = _commands_below()
-    replayed = _run(demo.folder, [sys.executable, "-m", "proxy", *text.split()[1:]], demo.wiretape)
+    command, recorded = [sys.executable, "-m", "proxy", *text.split()[1:]], demo.recorded
+
+    def well(arrived: Arrived) -> bool:
+        return arrived.spread > max(0.5, recorded / 2) and arrived.arrivals > demo.curl.arrivals / 4
+
+    replayed, _ = _steady(lambda: _run(demo.folder, command, demo.wiretape), well)
     assert replayed.text == demo.curl.text
-    assert replayed.spread > max(0.5, demo.curl.spread / 2)
+    assert replayed.spread > max(0.5, recorded / 2)
     assert replayed.arrivals > demo.curl.arrivals / 4
 
 
 def test_the_replay_can_hurry(demo: Demo) -> None:
-    hurried = [sys.executable, "-m", "proxy", "replay", "last", "--speed", "instant"]
-    instant = _run(demo.folder, hurried, demo.wiretape)
+    hurried, recorded = [sys.executable, "-m", "proxy", "replay", "last", "--speed", "instant"], demo.recorded
+    instant, _ = _steady(lambda: _run(demo.folder, hurried, demo.wiretape), lambda each: each.spread < recorded / 2)
     assert instant.text == demo.curl.text
-    assert instant.spread < demo.curl.spread / 2
+    assert instant.spread < recorded / 2
 
 
 def _documented(begin: str) -> str:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -38,6 +38,8 @@ class Streamer:
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.read = threading.Semaphore(0)
+        """Released for each event of /paced that has arrived: the pause before the next begins then."""
         self._never = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -65,6 +67,7 @@ class Streamer:
                 if path == "/open":
                     self.go_on.wait(2 * PATIENCE)
                 elif path == "/paced":
+                    self.read.acquire(timeout=2 * PATIENCE)
                     self._never.wait(PAUSE)
             connection.sendall(b"0\r\n\r\n")
 
@@ -112,19 +115,28 @@ def await_end(wiretape: Running, exchange: str) -> Any:
 
 def post(wiretape: Running, path: str, **headers: str) -> tuple[str, bytes]:
     """Send a request and read its whole response; the exchange's id and the bytes as they came, coding and all."""
+    return post_and_hear(wiretape, path, headers, bool)
+
+
+def post_and_hear(
+    wiretape: Running, path: str, headers: Mapping[str, str], arrived: Callable[[], object]
+) -> tuple[str, bytes]:
+    """The same, calling `arrived` for each piece."""
     url, encoded = (
         f"{wiretape.base_url('here')}{path}",
         {name.encode(): text.encode("latin-1") for name, text in headers.items()},
     )
     with wiretape.client.stream("POST", url, content=b'{"stream":true}', headers=encoded) as answer:
-        body = b"".join(answer.iter_raw())
+        body = b""
+        for piece in answer.iter_raw():
+            body += piece
+            arrived()
         return answer.headers["x-wiretape-exchange"], body
 
 
-def test_a_stream_is_replayed_and_exported_as_it_came(wiretape: Running) -> None:
-    exchange, came = post(
-        wiretape, "/paced?a=%20b", **{"x-wiretape-tags": "project=search", "x-wiretape-session": "s1"}
-    )
+def test_a_stream_is_replayed_and_exported_as_it_came(wiretape: Running, streamer: Streamer) -> None:
+    wishes = {"x-wiretape-tags": "project=search", "x-wiretape-session": "s1"}
+    exchange, came = post_and_hear(wiretape, "/paced?a=%20b", wishes, streamer.read.release)
     row = await_end(wiretape, exchange)
     assert listed(wiretape, "--tag", "project=search", "--session", "s1", "--upstream", "here") == [row]
     assert (row["outcome"], row["status"]) == ("completed", 200)
@@ -138,7 +150,7 @@ def test_a_stream_is_replayed_and_exported_as_it_came(wiretape: Running) -> None
     shown = json.loads(good(wiretape, "show", "last", "--format", "json"))
     chunks = [chunk for chunk in shown["chunks"] if chunk["side"] == "response"]
     assert "".join(chunk["text"] for chunk in chunks).encode() == came
-    assert chunks[-1]["at_us"] - chunks[0]["at_us"] > (len(EVENTS) - 2) * PAUSE * 500_000
+    assert chunks[-1]["at_us"] - chunks[0]["at_us"] > (len(EVENTS) - 2) * PAUSE * 1_000_000
     assert json.loads(good(wiretape, "export", "jsonl", "--session", "s1")) == shown
 
     began = time.monotonic()
