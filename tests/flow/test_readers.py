@@ -105,10 +105,11 @@ def listed(wiretape: Running, *filters: str) -> Any:
 
 
 def await_end(wiretape: Running, exchange: str) -> Any:
-    """The row of an exchange, the last one, once all of it is stored."""
+    """The row of an exchange, the last one, once all of it is stored and interpreted: it does not change any more."""
 
     def ended() -> Any:
-        return [row for row in listed(wiretape, "--limit", "1") if row["id"] == exchange and row["outcome"]]
+        rows = listed(wiretape, "--limit", "1")
+        return [row for row in rows if row["id"] == exchange and row["interpreter"] is not None]
 
     return wait_for(ended, "the end of the exchange")[0]
 
