@@ -76,22 +76,38 @@ class IngestOptions:
 
 def run(options: IngestOptions) -> None:
     """Store until told to stop, then drain. Raises UsageError where only a person can help."""
-    with _lock(options.home, options.lifeline if options.patient else None) as ours:
-        if not ours:
+    with _lock(options.home, options.lifeline if options.patient else None) as lock:
+        if lock is None:
             return
         ingest = Ingest(options)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, ingest.on_signal)
         ingest.watch()
         try:
-            ingest.loop()
+            store(ingest, lock)
         finally:
             ingest.close()
 
 
+def store(ingest: Ingest, lock: int) -> None:
+    """Run the loop until all is stored, also what comes while the home is let go of. `lock` is the home's."""
+    ingest.loop()
+    while ingest.drained and _was_left_more(lock, ingest):
+        ingest.loop()
+
+
+def _was_left_more(lock: int, ingest: Ingest) -> bool:
+    """Let go of the home, and look whether a patient one, which was told to stop while we still held it, has relied on
+    us for what it came for: only a look after letting go can tell. Then the home is ours again."""
+    ingest.disconnect()
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return ingest.has_more() and _locked(lock)
+
+
 @contextmanager
-def _lock(home: Path, lifeline: int | None) -> Iterator[bool]:
-    """The home's lock; False if the lifeline ended before another let go of it. Without one it is not waited for."""
+def _lock(home: Path, lifeline: int | None) -> Iterator[int | None]:
+    """The home's lock, a descriptor; None if the lifeline ended before another let go of it. Without a lifeline it is
+    not waited for."""
     path = home / "ingest.lock"
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -103,9 +119,11 @@ def _lock(home: Path, lifeline: int | None) -> Iterator[bool]:
                 raise UsageError(f"another ingest stores the journals of {home}; stop it first") from None
             ready, _, _ = select.select([lifeline], [], [], LOCK_LOOK)
             if ready and not os.read(lifeline, 4096):
-                yield False
-                return
-        yield True
+                if not _locked(fd):
+                    yield None  # who holds it looks once more after letting go
+                    return
+                break
+        yield fd
     finally:
         os.close(fd)
 
@@ -119,7 +137,10 @@ def _locked(fd: int) -> bool:
 
 
 class Ingest:
-    """The loop. All it knows of journals and rows is the Carrier's, which is made anew when the database was away."""
+    """The loop. All it knows of journals and rows is the Carrier's, which is made anew when the database was away.
+
+    `drained`: the loop ended, and all that could be stored was.
+    """
 
     def __init__(self, options: IngestOptions) -> None:
         self._options = options
@@ -138,6 +159,8 @@ class Ingest:
         self._problem: str | None = None
         self._create = options.create
         self._stopping = False
+        self.drained = False
+        self._stuck: frozenset[UUID] = frozenset()  # journals that could not be read on when the loop ended
         self._damage = 0
         self._told = 0.0
         self._current = time.monotonic()  # when nothing waited
@@ -162,18 +185,23 @@ class Ingest:
                 give_up_at = give_up_at or time.monotonic() + self._options.drain_timeout
                 if self._carrier is None or time.monotonic() > give_up_at:
                     break
-                if not busy and not self._lag(besides=self._carrier.stuck):
+                if not busy and not self.lag(besides=self._carrier.stuck):
+                    self.drained, self._stuck = True, frozenset(self._carrier.stuck)
                     break
             self._wait(0.0 if busy else IDLE_WAIT)
         self._tell(now=True)
-        left = self._lag()
+        left = self.lag()
         if left:
             _log.warning("%d bytes stay in the journal and will be stored at the next start", left)
         if self._unread:
             _log.warning("%d stored exchanges wait to be interpreted at the next start", self._unread)
 
+    def has_more(self) -> bool:
+        """Whether, after the loop, something waits that it would have stored."""
+        return bool(self.lag(besides=self._stuck))
+
     def close(self) -> None:
-        self._disconnect()
+        self.disconnect()
         self._attempts.close()
         os.close(self._wake_in)
         os.close(self._wake_out)
@@ -190,7 +218,7 @@ class Ingest:
         except (DatabaseAway, DatabaseTooNew, DatabaseTooOld) as error:
             # Somebody may yet put the right program, or database, in place.
             self._note_problem(str(error))
-            self._disconnect()
+            self.disconnect()
             self._tried = time.monotonic()
             return False
         return busy
@@ -251,7 +279,8 @@ class Ingest:
             self._indexed = time.monotonic()
         return more
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """Let go of the database; the next pass comes back to it."""
         if self._carrier is not None:
             self._damage += self._carrier.damage
             self._carrier.close()
@@ -281,7 +310,7 @@ class Ingest:
                     forget(self._options.home, status)
         return over
 
-    def _lag(self, besides: Collection[UUID] = ()) -> int:
+    def lag(self, besides: Collection[UUID] = ()) -> int:
         """Bytes that wait in journals, but for those of the workers `besides`; whether the database is there or not."""
         total = 0
         for worker, segments in journals(self._folder).items():
@@ -302,7 +331,7 @@ class Ingest:
         if not now and time.monotonic() - self._told < 1.0:
             return
         self._told = time.monotonic()
-        lag = self._lag()
+        lag = self.lag()
         if not lag:
             self._current = self._told
         ended = [row for row in self._committed.values() if row.ended]

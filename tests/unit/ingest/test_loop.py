@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable
 
 import pytest
 
+from proxy.ingest.run import Ingest, IngestOptions, store
 from proxy.journal.writer import segment_name
 from proxy.status import StatusFile, read_all
+from proxy.store.migrate import upgrade
 from tests.support.journals import House, append, exchange, image, merged, preamble, until, worker
-from tests.unit.ingest.conftest import Running
+from tests.unit.ingest.conftest import FINGERPRINT, Running
 
 Start = Callable[..., Running]
 
@@ -190,3 +193,32 @@ def test_a_stop_ends_at_its_timeout(house: House, running: Start) -> None:
     ingest = running(drain_timeout=0.3)
     ingest.stop()
     assert ingest.facts["lag_bytes"] == 50
+
+
+def test_what_comes_while_the_home_is_let_go_of_is_stored(house: House) -> None:
+    """Another ingest that waits for the home ends when it is told to, and leaves it to us as long as we hold it."""
+
+    class Parting(Ingest):
+        comes = 2
+
+        def disconnect(self) -> None:
+            """What the other one waited for is complete after our last look, and before we let go."""
+            if self.drained and self.comes:
+                house.record(exchange(self.comes), worker(self.comes))
+                self.comes -= 1
+            super().disconnect()
+
+    options = IngestOptions(house.home, house.url, FINGERPRINT, upgrade)
+    ingest = Parting(options)
+    ingest.on_signal(0, None)
+    lock = os.open(house.home / "ingest.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    other = os.open(house.home / "ingest.lock", os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store(ingest, lock)
+        assert house.one("SELECT count(*) FROM exchanges WHERE outcome IS NOT NULL") == 2
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is let go of
+    finally:
+        ingest.close()
+        os.close(lock)
+        os.close(other)
