@@ -84,11 +84,12 @@ def _create_tables() -> None:
         "lost_records:big! masked:big! request_sent_us:big head_us:big first_byte_us:big last_byte_us:big "
         "end_us:big overhead_us:big request_hash:blob response_hash:blob request_out_hash:blob "
         "response_out_hash:blob operation:int virtual_key:int replay_of:uuid retry_count:small model_asked:int "
-        "model_served:int response_id:text request_id:text streaming:flag finish_reason:int finish_reason_norm:int "
-        "service_tier:int terminated:flag first_event_us:big first_reasoning_us:big first_visible_us:big "
-        "terminal_event_us:big input_tokens:big output_tokens:big total_tokens:big cache_read_tokens:big "
-        "cache_write_tokens:big reasoning_tokens:big usage_state:int cost_pico:big cost_reported_pico:big "
-        "cost_status:int price:int interpretation_error:text interpreter:int failed:flag counted:flag",
+        "model_served:int response_id:text request_id:text billed_as:text streaming:flag finish_reason:int "
+        "finish_reason_norm:int service_tier:int terminated:flag first_event_us:big first_reasoning_us:big "
+        "first_visible_us:big terminal_event_us:big input_tokens:big output_tokens:big total_tokens:big "
+        "cache_read_tokens:big cache_write_tokens:big reasoning_tokens:big estimated_input_tokens:big "
+        "estimated_output_tokens:big usage_state:int cost_pico:big cost_reported_pico:big cost_status:int price:int "
+        "interpretation_error:text interpreter:int failed:flag counted:flag",
     )
     _table("response_ids", "hash exchange_id", "hash:big! exchange_id:uuid!")
     _table("chunks", "exchange_id seq", "exchange_id:uuid! side:small! seq:big! at_us:big! data:blob!", rowid=True)
@@ -245,6 +246,7 @@ _VIEWS = {
   (SELECT value FROM names WHERE names.id = e.model_served) AS model_served,
   e.response_id AS response_id,
   e.request_id AS request_id,
+  e.billed_as AS billed_as,
   e.streaming AS streaming,
   (SELECT value FROM names WHERE names.id = e.finish_reason) AS finish_reason,
   (SELECT value FROM names WHERE names.id = e.finish_reason_norm) AS finish_reason_norm,
@@ -260,6 +262,8 @@ _VIEWS = {
   e.cache_read_tokens AS cache_read_tokens,
   e.cache_write_tokens AS cache_write_tokens,
   e.reasoning_tokens AS reasoning_tokens,
+  e.estimated_input_tokens AS estimated_input_tokens,
+  e.estimated_output_tokens AS estimated_output_tokens,
   (SELECT value FROM names WHERE names.id = e.usage_state) AS usage_state,
   e.cost_pico AS cost_pico,
   e.cost_reported_pico AS cost_reported_pico,

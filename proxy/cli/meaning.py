@@ -13,21 +13,37 @@ if TYPE_CHECKING:
 _SIDES = ("prompt", "completion")
 _SHOWN = 2000  # characters of an answer that a person is shown
 
-_OF_DATA = ("events", "comment_lines", "terminator", "complete", "usage_conflict", "parts", "problem")
+_OF_DATA = (
+    "events",
+    "comment_lines",
+    "terminator",
+    "complete",
+    "usage_conflict",
+    "parts",
+    "shares",
+    "media",
+    "problem",
+)
 
 
 def meaning_facts(exchange: Exchange, meant: Meant) -> dict[str, Any]:
     """What `show --format json` says besides the row: `error` is the provider's, `usage` has all that is counted.
 
-    `text`, `reasoning` and `tool_calls` are null where nothing was understood, or where bodies are not kept.
+    `units` are what is billed and no token: milliseconds heard, pages, pictures. What only some providers tell stands
+    beside it under names of its own. `text`, `reasoning` and `tool_calls` are null where nothing was understood, or
+    where bodies are not kept.
     """
     data = meant.data
     reported = exchange.cost_reported_pico
     kept = bool(data) and not exchange.record
     cost = data.get("cost") or {}
+    usage = data.get("usage") or {}
     return {
+        **(data.get("facts") or {}),
+        "requested_model": exchange.model_asked,
         "response_model": exchange.model_served,
-        "usage": data.get("usage"),
+        "usage": None if exchange.usage_state == "non_token" else data.get("usage"),
+        "units": usage.get("others") or {},
         "uncached_input_tokens": _uncached(exchange),
         "cost_usd": None if exchange.cost_pico is None else money.plain_usd(exchange.cost_pico),
         "cost_reported_usd": None if reported is None else float(money.plain_usd(reported)),
@@ -87,6 +103,8 @@ def meaning_pairs(exchange: Exchange, meant: Meant) -> list[tuple[str, str]]:
         ("service tier", exchange.service_tier),
         ("retry", None if not exchange.retry_count else f"number {exchange.retry_count}"),
         ("tokens", _tokens(exchange)),
+        ("units", _units(meant)),
+        ("media", _media(meant)),
         ("cost", _cost(exchange, meant)),
         ("error", _error(meant.data.get("error"))),
         ("safety", _ratings(meant)),
@@ -131,7 +149,7 @@ def _tokens(exchange: Exchange) -> str | None:
         return None
     state = "" if exchange.usage_state == "complete" else f" ({exchange.usage_state})"
     if exchange.input_tokens is None and exchange.output_tokens is None:
-        return f"unknown{state}"
+        return f"unknown{state}{_estimate(exchange)}" if exchange.usage_state != "non_token" else None
     parts = {
         "from the cache": exchange.cache_read_tokens,
         "into the cache": exchange.cache_write_tokens,
@@ -140,6 +158,27 @@ def _tokens(exchange: Exchange) -> str | None:
     reasoned = f" ({exchange.reasoning_tokens:,} reasoning)" if exchange.reasoning_tokens else ""
     given = f"{money.tokens(exchange.input_tokens)} in" + (f" ({cached})" if cached else "")
     return f"{given}, {money.tokens(exchange.output_tokens)} out{reasoned}{state}"
+
+
+def _estimate(exchange: Exchange) -> str:
+    given, made = exchange.estimated_input_tokens, exchange.estimated_output_tokens
+    if given is None and made is None:
+        return ""
+    return f"; estimated from the texts: {money.tokens(given)} in, {money.tokens(made)} out"
+
+
+def _units(meant: Meant) -> str | None:
+    others = (meant.data.get("usage") or {}).get("others") or {}
+    return ", ".join(f"{amount:,} {kind}" for kind, amount in others.items()) or None
+
+
+def _media(meant: Meant) -> str | None:
+    found = [
+        f"{each['kind']} in the {each['side']} (chunks {each['first']} to {each['last']})"
+        for each in (meant.data.get("media") or ())[:8]
+    ]
+    more = len(meant.data.get("media") or ()) - len(found)
+    return "; ".join([*found, *([f"{more} more"] if more > 0 else [])]) or None
 
 
 def _cost(exchange: Exchange, meant: Meant) -> str | None:

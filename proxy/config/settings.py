@@ -173,7 +173,14 @@ class PriceSettings(_Section):
     output_audio: OptionalRate = Field(default=None, description="The same, for audio.")
     output_image: OptionalRate = Field(default=None, description="The same, for images.")
     web_search: OptionalRate = Field(default=None, description="USD for a thousand searches.")
+    file_search: OptionalRate = Field(default=None, description="The same, for searches in stored files.")
+    search_unit: OptionalRate = Field(default=None, description="USD for a thousand of Cohere's units of ranking.")
+    classification: OptionalRate = Field(default=None, description="USD for a thousand classifications.")
     request: OptionalRate = Field(default=None, description="USD for a thousand requests.")
+    image: OptionalRate = Field(default=None, description="USD for a thousand pictures of a model without tokens.")
+    page: OptionalRate = Field(default=None, description="USD for a thousand pages.")
+    character: OptionalRate = Field(default=None, description="USD for a million characters that are spoken.")
+    audio_hour: OptionalRate = Field(default=None, description="USD for an hour of sound that is heard.")
     since: date | None = Field(default=None, description="The day (UTC) from which on this price holds.")
 
     def rates(self) -> dict[str, Decimal]:

@@ -5,7 +5,7 @@ Each step is one short transaction, so that it can be interrupted anywhere and r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -102,8 +102,11 @@ def meaning_of(row: Costed, data: Mapping[str, Any]) -> Meaning:
         usage=None if usage is None else msgspec.convert(usage, Usage),
         usage_state=row.usage_state,  # type: ignore[arg-type]  # a word that a meaning had when it was stored
         usage_conflict=bool(data.get("usage_conflict")),
-        parts=[
-            Part(part["kind"], part["model"], msgspec.convert(part["usage"], Usage)) for part in data.get("parts", ())
-        ],
+        parts=_parts(data.get("parts", ())),
+        shares=_parts(data.get("shares", ())),
         cost_reported_pico=row.cost_reported_pico,
     )
+
+
+def _parts(stored: Sequence[Mapping[str, Any]]) -> list[Part]:
+    return [Part(part["kind"], part["model"], msgspec.convert(part["usage"], Usage)) for part in stored]

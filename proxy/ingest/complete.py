@@ -5,12 +5,13 @@ Must not know tables or any provider.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from proxy.exchange import Outcome, WireEnd
-from proxy.interpret.meaning import Meaning, Recording, Usage
+from proxy.interpret.meaning import Meaning, Part, Recording, Usage
 from proxy.interpret.price import Cost
 from proxy.store import clean
 from proxy.store.meanings import ANSWER, REASONING
@@ -20,6 +21,7 @@ from proxy.store.unread import Recorded
 INTERPRETER = 1
 """The version of what is understood, noted on each exchange; count it up when `reinterpret` would find more."""
 
+SWITCHED = 101  # a WebSocket begins with a GET
 META = 1  # Recorded.record: everything but bodies
 FAILED = "interpretation "
 """How an `interpretation_error` begins that another reading may do without; others tell what was lost in copying."""
@@ -47,6 +49,7 @@ _AS_THEY_ARE = (
     "finish_reason",
     "finish_reason_norm",
     "service_tier",
+    "billed_as",
     "terminated",
     "first_event_us",
     "first_reasoning_us",
@@ -105,6 +108,8 @@ def meaning_row(found: Recorded, meaning: Meaning, cost: Cost) -> MeaningRow:
         for name in _IN_COLUMNS:
             setattr(row, name, getattr(usage, name))
         row.usage = dict(list(_kinds(usage).items())[:_KINDS])
+    if meaning.estimate is not None:
+        row.estimated_input_tokens, row.estimated_output_tokens = meaning.estimate
     row.usage_state = meaning.usage_state
     row.usage_raw = meaning.usage_raw
     _price(row, cost)
@@ -135,7 +140,7 @@ def _row(found: Recorded, ended: Outcome) -> MeaningRow:
         interpreter=INTERPRETER,
         outcome=ended,
         failed=ended is not Outcome.COMPLETED or (found.status is not None and found.status >= 400),
-        retrieves=found.method != "POST",
+        retrieves=found.method != "POST" and found.status != SWITCHED,
         bodiless=found.record == META,
     )
 
@@ -176,13 +181,18 @@ def _data(found: Recorded, meaning: Meaning, cost: Cost) -> str:
         "prompt_block_reason": meaning.prompt_block_reason,
         "usage": msgspec.to_builtins(meaning.usage),
         "usage_conflict": meaning.usage_conflict,
-        "parts": [
-            {"kind": part.kind, "model": part.model, "usage": msgspec.to_builtins(part.usage)} for part in meaning.parts
-        ],
+        "parts": _parts(meaning.parts),
+        "shares": _parts(meaning.shares),
+        "media": [each._asdict() for each in meaning.media],
+        "facts": msgspec.to_builtins(meaning.facts),
         "problem": meaning.problem,
         "cost": cost_data(cost),
     }
     return clean.json(said)
+
+
+def _parts(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    return [{"kind": part.kind, "model": part.model, "usage": msgspec.to_builtins(part.usage)} for part in parts]
 
 
 def cost_data(cost: Cost) -> dict[str, Any]:

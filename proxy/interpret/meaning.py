@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Pairs = Sequence[tuple[str, str]]
 """Header names and values in order, as they were recorded."""
@@ -62,11 +62,30 @@ class Usage:
 
 
 class Part(NamedTuple):
-    """A share of one exchange that another model did (compaction, advisor), with tokens that are not in the usage."""
+    """What one model did of an exchange: beside the usage (compaction, advisor, transcription of what was heard), or a
+    share of it (the results of a batch)."""
 
     kind: str
     model: str | None
     usage: Usage
+
+
+class Media(NamedTuple):
+    """An image, sound or file, which stays where it was recorded: in the chunks `first` to `last` (counted from 0) of
+    one side's body. `kind` is the media type or the provider's word; `size` in bytes, or characters of base64."""
+
+    side: Literal["request", "response"]
+    kind: str
+    first: int
+    last: int
+    size: int
+
+
+class Estimate(NamedTuple):
+    """Tokens that nobody counted, guessed from the texts; None where there is nothing to guess from."""
+
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 class RateLimit(NamedTuple):
@@ -122,7 +141,10 @@ class Meaning:
     `terminated`: the dialect's own terminal event was seen, the response is complete whatever happened to the
     connection later. `complete`: terminated, or whole where the dialect has no terminal event, and not failed midway.
     `events` are dispatched events, lines, array elements (None where the body is one JSON). `problem` says why the
-    meaning is partial or missing. `usage_raw` is the provider's usage object, verbatim.
+    meaning is partial or missing. `usage_raw` is the provider's usage object, verbatim. `shares` add up to the usage
+    where several models, or prices, had a part in it; `parts` come on top. `facts` is what has no field: the provider's
+    timings, what was counted for nothing, the results of a batch. `billed_as`: under which name tokens count that have
+    no single response's id. `estimate` is there where the usage should be and is not.
     """
 
     operation: str | None = None
@@ -140,6 +162,11 @@ class Meaning:
     usage_raw: str | None = None
     usage_conflict: bool = False
     parts: list[Part] = field(default_factory=list)
+    shares: list[Part] = field(default_factory=list)
+    estimate: Estimate | None = None
+    billed_as: str | None = None
+    media: list[Media] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
     cost_reported_pico: int | None = None
     rate_limits: list[RateLimit] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)

@@ -11,15 +11,31 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Literal, NamedTuple
 
-from proxy.interpret.meaning import Meaning, Usage
+from proxy.interpret.meaning import Meaning, Part, Usage
 from proxy.interpret.rates import OwnPrices, Rates, Unpriced, find_provider, hour_of, library_rates
 
 CostStatus = Literal["exact", "partial", "estimated", "unpriced"]
 
 PICO = 10**12
 _TOKEN = Decimal(PICO // 10**6)  # USD for a million -> 10^-12 USD for one
-_PER_THOUSAND = Decimal(PICO // 10**3)
-_COUNTED = ("web_search", "request")  # their rates are for a thousand
+_THOUSANDTH = Decimal(PICO // 10**3)
+_MILLISECOND = Decimal(PICO) / 3_600_000  # USD for an hour
+UNITS = {
+    "web_searches": "web_search",
+    "file_searches": "file_search",
+    "search_units": "search_unit",
+    "classifications": "classification",
+    "images": "image",
+    "pages": "page",
+    "characters": "character",
+    "audio_ms": "audio_hour",
+}
+"""What is billed and no token: the name in a usage -> the name of its rate."""
+
+_SCALES = dict.fromkeys((*UNITS.values(), "request"), _THOUSANDTH) | {
+    "audio_hour": _MILLISECOND,
+    "character": _TOKEN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +70,7 @@ class Pricing:
 
 
 class Line(NamedTuple):
-    """One kind of tokens, or of searches: `amount` times `rate` (USD for a million, or for a thousand) is `pico`."""
+    """One kind of tokens, or of what else is billed: `amount` times `rate` is `pico`, whatever the rate is for."""
 
     kind: str
     amount: int
@@ -90,8 +106,7 @@ class _Sum:
     def charge(self, rates: Rates, kind: str, amount: int, input_tokens: int, used: dict[str, str]) -> int:
         """Add a line; where its rate's band begins."""
         rate, band = rates.by_kind[kind].at(input_tokens)
-        scale = _PER_THOUSAND if kind in _COUNTED else _TOKEN
-        pico = int((amount * rate * scale).to_integral_value(ROUND_HALF_EVEN))
+        pico = int((amount * rate * _SCALES.get(kind, _TOKEN)).to_integral_value(ROUND_HALF_EVEN))
         self.lines.append(Line(kind, amount, _plain(rate), pico, rates.model))
         used[kind] = _plain(rate)
         return band
@@ -105,12 +120,19 @@ def cost(meaning: Meaning, asked: Asked, own: OwnPrices) -> Cost:
         reason = "how much was used is not known" if meaning.usage_state == "missing" else None
         return Cost(reported_pico=reported, reason=reason)
     found = _Sum()
-    try:
-        rates, doubt = _rates(asked, own, meaning.response_model, meaning.model_asked, meaning.service_tier)
-    except Unpriced as why:
-        return Cost(reported_pico=reported, status="unpriced", reason=str(why))
-    found.estimated = doubt
-    _charge(found, rates, usage)
+    unpriced: str | None = None
+    for share in meaning.shares or (Part("usage", None, usage),):
+        served = share.model or meaning.response_model
+        try:
+            rates, doubt = _rates(asked, own, served, meaning.model_asked, meaning.service_tier)
+        except Unpriced as why:
+            unpriced = unpriced or str(why)
+            continue
+        found.estimated = found.estimated or doubt
+        _charge(found, rates, share.usage)
+    if unpriced is not None and not found.prices:
+        return Cost(reported_pico=reported, status="unpriced", reason=unpriced)
+    found.partial = unpriced or found.partial
     for part in meaning.parts:
         try:
             its, doubt = _rates(asked, own, part.model or meaning.response_model, None, meaning.service_tier)
@@ -204,9 +226,11 @@ def _disjoint(found: _Sum, rates: Rates, usage: Usage) -> Iterator[tuple[str, in
     yield from _output(found, rates, usage)
     if "request" in rates.by_kind:
         yield "request", 1
-    searches = usage.others.get("web_searches", 0)
-    if searches:
-        yield "web_search", searches
+    counted = usage.input_tokens is not None or usage.output_tokens is not None
+    for name, kind in UNITS.items():
+        amount = usage.others.get(name, 0)
+        if amount and not (kind == "audio_hour" and counted and kind not in rates.by_kind):
+            yield kind, amount  # where a model has a price for tokens only, they are what is billed of a sound
 
 
 def _input(found: _Sum, rates: Rates, usage: Usage) -> Iterator[tuple[str, int]]:

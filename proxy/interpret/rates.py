@@ -1,6 +1,7 @@
 """Which rates hold for a model: those of the configuration, else genai-prices'. Pure, and without a network.
 
-Rates are in USD for a million tokens, or for a thousand searches or requests, by the names of KINDS.
+Rates are in USD for a million tokens or characters, a thousand searches, requests or pages, an hour of sound, by the
+names of KINDS.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ KINDS: Mapping[str, str] = {
     "output_audio": "output_audio_mtok",
     "output_image": "output_image_mtok",
     "web_search": "web_searches_kcount",
+    "file_search": "storage_searches_kcount",
     "request": "requests_kcount",
+    "audio_hour": "input_audio_hours",
+    "character": "input_mchars",
+    "page": "input_document_kpages",
 }
 """Our names of what has a rate -> genai-prices' names."""
+
+_INSTEAD = {"audio_hour": "audio_hours"}
 
 LIBRARY = f"genai-prices {genai_prices.__version__}"
 _TIERS = {
@@ -147,6 +154,8 @@ def library_rates(provider_id: str | None, model: str, tier: str | None, hour: d
     rates = {}
     for kind, key in KINDS.items():
         value = prices.__dict__.get(key)
+        if value is None and kind in _INSTEAD:
+            value = prices.__dict__.get(_INSTEAD[kind])
         if value is not None:
             rates[kind] = _tiered(value)
     return Rates(LIBRARY, provider.id, found.id, tier if context is not None else None, rates, doubt)

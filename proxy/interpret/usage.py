@@ -5,6 +5,7 @@ Pure; must not know any one provider's field names.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields
 from typing import Any
 
@@ -18,13 +19,13 @@ _INPUT_PARTS = ("cache_read_tokens", "cache_write_tokens", "tool_prompt_tokens",
 _OUTPUT_PARTS = ("reasoning_tokens", "output_audio_tokens", "output_image_tokens")
 
 _NORMS: dict[FinishNorm, str] = {
-    "stop": "stop eos end_turn stop_sequence COMPLETE STOP_SEQUENCE STOP completed word",
-    "length": "length max_tokens MAX_TOKENS model_length model_context_window_exceeded limit"
+    "stop": "stop chat.end eos end_turn stop_sequence COMPLETE FINISH STOP_SEQUENCE STOP completed word endoftext",
+    "length": "length max_tokens MAX_TOKENS budget_exceeded LENGTH model_length model_context_window_exceeded limit"
     " incomplete:max_output_tokens incomplete:max_tokens",
-    "tool_calls": "tool_calls function_call tool_use TOOL_CALL",
+    "tool_calls": "tool_calls function_call tool_use TOOL_CALL requires_action",
     "content_filter": "content_filter refusal SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY"
-    " IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION guardrail_intervened content_filtered MODEL_ARMOR JAILBREAK"
-    " incomplete:content_filter",
+    " IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION guardrail_intervened content_filtered"
+    " CONTENT_FILTERED MODEL_ARMOR JAILBREAK incomplete:content_filter",
     "error": "error ERROR ERROR_TOXIC ERROR_LIMIT TIMEOUT insufficient_system_resource MALFORMED_FUNCTION_CALL"
     " MALFORMED_RESPONSE malformed_model_output malformed_tool_use failed UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS"
     " MISSING_THOUGHT_SIGNATURE",
@@ -87,6 +88,17 @@ def added(*values: int | None) -> int | None:
     """The sum of what is known; None if nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def summed(first: Usage | None, second: Usage | None) -> Usage | None:
+    """Two usages together, of exchanges or answers that each counted by itself: what neither knows stays unknown."""
+    if first is None or second is None:
+        return first or second
+    both = Usage()
+    for name in FIELDS:
+        setattr(both, name, added(getattr(first, name), getattr(second, name)))
+    both.others = dict(Counter(first.others) + Counter(second.others))
+    return both
 
 
 def conflicts(usage: Usage) -> bool:

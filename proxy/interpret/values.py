@@ -65,6 +65,12 @@ def number(value: Any) -> float | None:
     return None
 
 
+def amounts(found: Any, names: dict[str, str]) -> dict[str, float] | None:
+    """Numbers of an object under other names (theirs -> ours), None if there is none."""
+    known = {ours: value for theirs, ours in names.items() if (value := number(mapping(found).get(theirs))) is not None}
+    return {name: int(value) if value.is_integer() else value for name, value in known.items()} or None
+
+
 def whole_text(text: str) -> str:
     """The text with surrogate pairs joined that were cut between two deltas, and lone ones replaced."""
     try:
@@ -74,10 +80,10 @@ def whole_text(text: str) -> str:
     return text
 
 
-def written(value: Any) -> str:
-    """JSON as one would write it, for what came as an object where text is wanted."""
+def written(value: Any, *, compact: bool = False) -> str:
+    """JSON as one would write it, for what came as an object where text is wanted; `compact`: without blanks."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":") if compact else (", ", ": "))
     except (ValueError, RecursionError):
         return ""
 
@@ -105,3 +111,47 @@ def texts_of(content: Any) -> str:
 def _plain(part: Any) -> str:
     text = mapping(part).get("text")
     return text if type(text) is str else ""
+
+
+def media_in(content: Any) -> list[tuple[str, int]]:
+    """What of a message's content is no text: its media type, or the provider's word for it, and its length there."""
+    found: list[tuple[str, int]] = []
+    for part in listed(content):
+        if type(part) is not dict or type(part.get("text")) is str:
+            continue
+        size, kind = _largest(part, 0)
+        if size >= _LEAST_MEDIA and part.get("type") not in _NO_MEDIA:
+            found.append(((kind or string(part.get("type")) or "unknown")[:512], size))
+    return found
+
+
+_LEAST_MEDIA = 16  # characters: an address is a reference to media, an id is not much less
+_NO_MEDIA = frozenset(
+    (
+        "function_call",
+        "function_call_output",
+        "reasoning",
+        "redacted_thinking",
+        "server_tool_use",
+        "thinking",
+        "tool_call",
+        "tool_result",
+        "tool_use",
+        "web_search_tool_result",
+    )
+)
+_KINDS = ("media_type", "mime_type", "mimeType", "format")
+
+
+def _largest(value: dict[str, Any], depth: int) -> tuple[int, str | None]:
+    """The length of the longest string in an object, and the media type that it names, if it does."""
+    size, kind = 0, next((found for name in _KINDS if (found := string(value.get(name)))), None)
+    for each in value.values():
+        if type(each) is str:
+            size = max(size, len(each))
+            if kind is None and each.startswith("data:"):
+                kind = each[5:100].partition(";")[0].partition(",")[0] or None
+        elif type(each) is dict and depth < 3:
+            inner, its = _largest(each, depth + 1)
+            size, kind = max(size, inner), kind or its
+    return size, kind

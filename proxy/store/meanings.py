@@ -42,13 +42,14 @@ _UPDATE = f"UPDATE exchanges SET {_SET} WHERE id = ?"  # noqa: S608 - columns of
 _FOUND = ", ".join(("id", "origin", "upstream", "session", "counted", "interpreter", *MEANING))
 _OWN = 6  # columns of _FOUND before those of MEANING
 _RESPONSE_ID = _OWN + MEANING.index("response_id")
+_BILLED_AS = _OWN + MEANING.index("billed_as")
 
 
 def _fit(column: str) -> tuple[NameKind | None, Callable[[Any], Any] | None]:
     """How a column's values are made fit: by a kind of names, by a function, or (neither) as a price."""
     if column in NAMED or column == "price":
         return NAMED.get(column), None
-    if column in ("response_id", "request_id"):
+    if column in ("response_id", "request_id", "billed_as"):
         return None, clean.capped
     if column == "interpretation_error":
         return None, partial(clean.capped, limit=ERROR_BYTES)
@@ -153,8 +154,8 @@ def _bill(row: MeaningRow, values: tuple[Any, ...], found: dict[bytes, Any]) -> 
     _, origin, upstream, *_ = there = found[key]
     return Bill(
         exchange=key,
-        key=response_key(values[_RESPONSE_ID - _OWN], upstream),
-        earlier=response_key(there[_RESPONSE_ID], upstream),
+        key=response_key(values[_BILLED_AS - _OWN] or values[_RESPONSE_ID - _OWN], upstream),
+        earlier=response_key(there[_BILLED_AS] or there[_RESPONSE_ID], upstream),
         counts=origin in _COUNTED_ORIGINS,
         retrieves=row.retrieves,
         carries_usage=row.carries_usage,

@@ -140,6 +140,7 @@ class Exchange(ExchangeRow):
     model_served: str | None = None
     response_id: str | None = None
     request_id: str | None = None
+    billed_as: str | None = None
     streaming: bool | None = None
     finish_reason: str | None = None
     finish_reason_norm: str | None = None
@@ -155,6 +156,8 @@ class Exchange(ExchangeRow):
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    estimated_input_tokens: int | None = None
+    estimated_output_tokens: int | None = None
     usage_state: str | None = None
     cost_pico: int | None = None
     cost_reported_pico: int | None = None
@@ -189,8 +192,9 @@ class MeaningRow:
     """What an ended exchange meant, to be written in one transaction; None is unknown, never zero.
 
     Fields named like columns of `exchanges` are those; `outcome` is corrected by what was understood. `retrieves`: a
-    copy of a response that another exchange made, or no generation at all. `data` is the JSON of `meanings`; `price`
-    the JSON of `prices`; `usage` the kinds without a column; `rate_limits` (kind, limit, remaining, reset_us).
+    copy of a response that another exchange made, or no generation at all. `billed_as`: under which name its tokens
+    count instead of the response's id. `data` is the JSON of `meanings`; `price` the JSON of `prices`;
+    `usage` the kinds without a column; `rate_limits` (kind, limit, remaining, reset_us).
     `bodiless`: the stored bodies go in the same transaction.
     """
 
@@ -207,6 +211,7 @@ class MeaningRow:
     model_served: str | None = None
     response_id: str | None = None
     request_id: str | None = None
+    billed_as: str | None = None
     streaming: bool | None = None
     finish_reason: str | None = None
     finish_reason_norm: str | None = None
@@ -222,6 +227,8 @@ class MeaningRow:
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    estimated_input_tokens: int | None = None
+    estimated_output_tokens: int | None = None
     usage_state: str | None = None
     cost_pico: int | None = None
     cost_reported_pico: int | None = None

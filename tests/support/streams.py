@@ -9,43 +9,40 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.websocket import Frame, Op
+
 FOLDER = Path(__file__).parents[1] / "data" / "streams"
 
-LATER = frozenset(
-    (
-        "anthropic-batch-results",
-        "anthropic-count-tokens",
-        "bedrock-bad-crc",
-        "bedrock-converse-text-cache",
-        "bedrock-converse-tool-reasoning",
-        "bedrock-exception-midstream",
-        "bedrock-truncated",
-        "cohere-v2-tool",
-        "gemini-interactions",
-        "groq-xgroq-usage",
-        "llamacpp-native-completion",
-        "llamacpp-timings",
-        "lmstudio-native",
-        "ollama-chat",
-        "ollama-embed",
-        "ollama-midstream-error",
-        "ollama-thinking-tool",
-        "openai-realtime",
-        "openai-speech",
-        "openai-transcription-duration",
-        "openrouter-processing-cost",
-    )
-)
-"""Streams whose dialects, or what their providers add to one, are not read yet."""
+
+DIALECTS = {
+    "google": "gemini",
+    "google-vertex": "gemini",
+    "anthropic": "anthropic",
+    "mistral": "mistral",
+    "cohere": "cohere",
+    "ollama": "ollama",
+    "bedrock": "bedrock",
+}
+"""Provider -> dialect of the upstream, where it is not `openai`."""
+
+SWITCHED = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One recorded answer. `cuts`: the offsets at which its writes were cut; `whole`: it came to its end."""
+    """One recorded answer. `cuts`: the offsets at which its writes were cut; `whole`: it came to its end.
+
+    Of a WebSocket, `body` is what the server sent after the switch, and `sent` what the client did.
+    """
 
     name: str
     body: bytes
     about: dict[str, Any]
+    sent: bytes | None = None
+
+    @property
+    def socket(self) -> bool:
+        return self.sent is not None
 
     @property
     def expected(self) -> dict[str, Any]:
@@ -54,6 +51,8 @@ class Stream:
 
     @property
     def cuts(self) -> list[int]:
+        if self.socket:
+            return list(range(0, len(self.body), 100))
         return sorted(set(self.about["write_chunks_at"]))
 
     @property
@@ -75,16 +74,23 @@ class Stream:
 
     @property
     def status(self) -> int:
+        if self.socket:
+            return 101
         return int(self.about["http"]["status"])
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        return list(self.about["http"]["headers"].items())
+        if self.socket:
+            return SWITCHED
+        found = dict(self.about["http"]["headers"])
+        kind = self.about["http"]["content_type"]
+        if kind is not None and not any(name.lower() == "content-type" and kind == found[name] for name in found):
+            found = {"content-type": kind, **{name: found[name] for name in found if name.lower() != "content-type"}}
+        return list(found.items())
 
     @property
     def dialect(self) -> str:
-        known = {"google": "gemini", "anthropic": "anthropic", "mistral": "mistral", "cohere": "cohere"}
-        return known.get(self.about["provider"], "openai")
+        return DIALECTS.get(self.about["provider"], "openai")
 
     def pieces(self) -> list[bytes]:
         """The body, cut where it was cut."""
@@ -99,10 +105,21 @@ def streams() -> dict[str, Stream]:
     for path in sorted(FOLDER.glob("*.expected.json")):
         about = json.loads(path.read_text(encoding="utf-8"))
         name = path.name.removesuffix(".expected.json")
-        found[name] = Stream(name, (FOLDER / about["file"]).read_bytes(), about)
+        body = (FOLDER / about["file"]).read_bytes()
+        if about["framing"] == "ws-frames":
+            found[name] = Stream(name, frames(body, "recv"), about, frames(body, "send", masked=True))
+        else:
+            found[name] = Stream(name, body, about)
     return found
 
 
-def understood() -> list[str]:
-    """The names of those that are read."""
-    return [name for name in streams() if name not in LATER]
+def frames(lines: bytes, direction: str, *, masked: bool = False) -> bytes:
+    """One direction of a WebSocket, a text frame for each of its lines."""
+    said = [json.loads(line) for line in lines.splitlines() if line.strip()]
+    mine = [json.dumps(each["data"], separators=(",", ":")).encode() for each in said if each["dir"] == direction]
+    return b"".join(Frame(Op.TEXT, data, masked=masked).encode(b"mask" if masked else b"") for data in mine)
+
+
+def names() -> list[str]:
+    """Of all of them."""
+    return list(streams())

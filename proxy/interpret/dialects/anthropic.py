@@ -30,6 +30,8 @@ _APART = frozenset(("compaction", "advisor_message"))
 class Anthropic(Dialect):
     """Usage comes with `message_start` and again, growing, with each `message_delta`."""
 
+    FAMILIES: ClassVar[frozenset[str]] = frozenset(("anthropic",))
+    OPERATION: ClassVar[str | None] = "messages"
     ROUTES: ClassVar[tuple[Route, ...]] = (
         Route(re.compile(r".*/messages/?"), "messages"),
         Route(re.compile(r".*/publishers/anthropic/models/(?P<model>[^/]+):(?:streamR|r)awPredict"), "messages"),
@@ -116,8 +118,7 @@ class Anthropic(Dialect):
         elif kind == "thinking":
             self.think(block.get("thinking"), at_us)
         elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
-            if self.meaning.first_visible_us is None:
-                self.meaning.first_visible_us = at_us
+            self.show(at_us)
             self.call(index, block.get("id"), block.get("name"))
             if len(self._whole_inputs) < MAX_CALLS:
                 self._whole_inputs[index] = block.get("input")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from proxy.interpret.failures import failure_of
-from proxy.interpret.meaning import Meaning, Text, ToolCall
+from proxy.interpret.meaning import Meaning, Media, Pairs, Text, ToolCall
 from proxy.interpret.usage import Counts, normalised
-from proxy.interpret.values import mapping, string, texts_of, whole_text, written
+from proxy.interpret.values import mapping, media_in, string, texts_of, whole_text, written
 
 MAX_TEXT = 8 * 2**20
 """Most characters that are kept of an answer, of its reasoning, and of all prompts together."""
@@ -28,7 +28,7 @@ class Route(NamedTuple):
     """Which requests a dialect reads: by method, and by the whole path behind the upstream's name, percent-decoded.
 
     `billed`: such a request costs, so that one without usage is `missing` rather than `none`. A group named `model` in
-    the pattern is the model asked for.
+    the pattern is the model asked for, one named `source` is what is fetched again and again and counts once.
     """
 
     pattern: re.Pattern[str]
@@ -71,10 +71,16 @@ class Dialect:
     """Told first the request, then each event of a stream (or the one body), then the end.
 
     `counts` collects the usage objects; `text`, `reasoning` and `tool_calls` are filled in at the end, from what `say`,
-    `think` and `call` collect.
+    `think` and `call` collect. `span` is the first and last chunk of what is being read, for media.
     """
 
+    FAMILIES: ClassVar[frozenset[str]] = frozenset()
+    """The dialects of upstreams whose requests are looked for here first."""
+
     ROUTES: ClassVar[tuple[Route, ...]] = ()
+    OPERATION: ClassVar[str | None] = None
+    """What is done where the path does not tell, but the answer is of this dialect."""
+
     ENDS_BY_EVENT: ClassVar[bool] = True
     """Whether a whole stream has a terminal event, so that one without it is not complete."""
 
@@ -82,6 +88,7 @@ class Dialect:
         self.meaning = meaning
         self.counts = Counts()
         self.failed = False  # an error came in the midst of a stream
+        self.span = (0, 0)
         self._said: dict[int, _Words] = {}
         self._thought = _Words()
         self._calls: dict[object, _Call] = {}
@@ -99,14 +106,40 @@ class Dialect:
     def read_request(self, body: Any) -> None:
         """The request's JSON; not called if it has none."""
 
+    def read_query(self, query: dict[str, str]) -> None:
+        """The parameters of the request's target."""
+
+    def read_form(self, fields: dict[str, str]) -> None:
+        """The fields of a request that is a form."""
+        self.meaning.model_asked = fields.get("model") or self.meaning.model_asked
+        self.meaning.streaming = fields.get("stream") == "true"
+        self.prompt("user", fields.get("prompt"))
+
+    def read_headers(self, headers: Pairs) -> None:
+        """The response's headers, after its body."""
+
     def read_event(self, name: str, data: Any, at_us: int) -> None:
         """One event of a stream: its name (`message` if it has none) and its JSON."""
 
     def read_plain_event(self, name: str, data: str, at_us: int) -> None:
         """One event whose data is no JSON, such as `[DONE]`."""
 
+    def read_message(self, sent: bool, data: Any, at_us: int) -> None:
+        """The JSON of one message of a WebSocket; `sent` by the client."""
+        if not sent:
+            self.read_event("message", data, at_us)
+
+    def read_closed(self) -> None:
+        """The connection of a WebSocket, or a tunnel, is at its end."""
+
     def read_body(self, body: Any, at_us: int) -> None:
         """The whole response's JSON where it is no stream and its status is no error's."""
+
+    def read_plain_body(self, kind: str, text: bytes, at_us: int) -> None:
+        """The beginning of a whole response that is text, but no JSON; `kind` is its media type."""
+
+    def read_media(self, kind: str, size: int, at_us: int) -> None:
+        """A whole response that is neither JSON nor text came at `at_us` first, and has `size` bytes."""
 
     def read_refusal(self, body: Any) -> None:
         """The whole response's JSON where its status is an error's; the error itself is read already."""
@@ -181,6 +214,8 @@ class Dialect:
 
     def prompt(self, role: Any, content: Any) -> None:
         """One message of the request."""
+        for kind, size in media_in(content):
+            self.sent_medium(kind, size)
         text = whole_text(texts_of(content))
         self._prompt_room -= len(text)
         if text and self._prompt_room >= 0 and len(self.meaning.prompts) < MAX_CALLS:
@@ -191,6 +226,36 @@ class Dialect:
         for each in messages:
             message = mapping(each)
             self.prompt(message.get("role"), message.get("content"))
+
+    def medium(self, kind: str, size: int) -> None:
+        """Something in the response, in what is being read, that is no text."""
+        self._add_medium("response", kind, size)
+
+    def sent_medium(self, kind: str, size: int) -> None:
+        """The same, in the request or in what is sent through a WebSocket."""
+        self._add_medium("request", kind, size)
+
+    def _add_medium(self, side: Literal["request", "response"], kind: str, size: int) -> None:
+        media = self.meaning.media
+        first, last = self.span
+        if size <= 0:
+            return
+        before = media[-1] if media else None
+        if before is not None and before[:2] == (side, kind) and before.first <= first <= before.last + 1:
+            # Sound comes in a thousand pieces: one after the other they are one.
+            media[-1] = Media(side, kind, before.first, max(before.last, last), before.size + size)
+        elif len(media) < MAX_CALLS:
+            media.append(Media(side, kind, first, last, size))
+
+    def show(self, at_us: int) -> None:
+        """Something visible came that is no text: a call, an image, a sound."""
+        if self.meaning.first_visible_us is None:
+            self.meaning.first_visible_us = at_us
+
+    def fact(self, name: str, value: Any) -> None:
+        """Something that has no field; None is unknown."""
+        if value is not None:
+            self.meaning.facts[name] = value
 
     def forget(self) -> None:
         """Drop what was said, thought and called so far: it comes again, whole."""

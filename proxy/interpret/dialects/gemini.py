@@ -16,7 +16,7 @@ from proxy.interpret.usage import added, normalised
 from proxy.interpret.values import count, listed, mapping, number, string
 
 _MODEL = r".*/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):"
-_MODALITIES = {
+MODALITIES = {
     "promptTokensDetails": {"AUDIO": "input_audio_tokens", "IMAGE": "input_image_tokens"},
     "promptTokenDetails": {"AUDIO": "input_audio_tokens", "IMAGE": "input_image_tokens"},  # embeddings
     "candidatesTokensDetails": {"AUDIO": "output_audio_tokens", "IMAGE": "output_image_tokens"},
@@ -31,10 +31,13 @@ _MAX_PATH = 512
 class Gemini(Dialect):
     """Each event is a response of its own that adds to the candidates; ratings are kept once per category."""
 
+    FAMILIES: ClassVar[frozenset[str]] = frozenset(("gemini",))
+    OPERATION: ClassVar[str | None] = "generate"
     ROUTES: ClassVar[tuple[Route, ...]] = (
         Route(re.compile(_MODEL + r"generateContent"), "generate", streams=False),
         Route(re.compile(_MODEL + r"streamGenerateContent"), "generate", streams=True),
         Route(re.compile(_MODEL + r"(?:batchEmbedContents|embedContent|batchEmbedText|embedText)"), "embeddings"),
+        Route(re.compile(_MODEL + r"predict"), "predict"),
     )
     ENDS_BY_EVENT: ClassVar[bool] = False
 
@@ -60,6 +63,8 @@ class Gemini(Dialect):
         contents = asked.get("contents")
         given = contents if type(contents) is list else [contents or asked.get("content")]
         embedded = (mapping(each).get("content") for each in listed(asked.get("requests")))
+        for each in listed(asked.get("instances")):
+            self.prompt("user", mapping(each).get("content") or mapping(each).get("prompt"))
         for each in (*given, *embedded):
             content = mapping(each)
             self.prompt(content.get("role"), content.get("parts"))
@@ -89,11 +94,38 @@ class Gemini(Dialect):
         usage = mapping(response.get("usageMetadata"))
         if usage:
             self._count(usage)
+        if "predictions" in response:
+            self._predictions(listed(response["predictions"]), at_us)
+
+    def inline(self, data: Any) -> None:
+        """A picture or a sound in the answer."""
+        said = mapping(data)
+        if type(said.get("data")) is str:
+            self.medium(string(said.get("mimeType")) or "unknown", len(said["data"]))
+
+    def _predictions(self, predictions: list[Any], at_us: int) -> None:
+        """Vertex's answers to `predict`: embeddings with a count each, or pictures."""
+        tokens, pictures = None, 0
+        for each in predictions:
+            prediction = mapping(each)
+            statistics = mapping(mapping(prediction.get("embeddings")).get("statistics"))
+            tokens = added(tokens, count(statistics.get("token_count")))
+            picture = prediction.get("bytesBase64Encoded")
+            if type(picture) is str:
+                self.show(at_us)
+                self.medium(string(prediction.get("mimeType")) or "image", len(picture))
+                pictures += 1
+        if tokens is not None:
+            self.meaning.operation = "embeddings"
+            self.counts.add({"promptTokenCount": tokens})
+        elif pictures:
+            self.meaning.operation = "images"
+            self.meaning.usage = Usage(others={"images": pictures})
 
     def _count(self, usage: dict[str, Any]) -> None:
         self.counts.add(usage)
         self._tier = string(usage.get("serviceTier")) or string(usage.get("trafficType")) or self._tier
-        for key, wanted in _MODALITIES.items():
+        for key, wanted in MODALITIES.items():
             for each in listed(usage.get(key)):
                 detail = mapping(each)
                 name = wanted.get(str(detail.get("modality")))
@@ -113,6 +145,9 @@ class Gemini(Dialect):
                     self.say(part["text"], at_us, index)
             elif "functionCall" in part:
                 self._function(mapping(part["functionCall"]), index, at_us)
+            elif "inlineData" in part:
+                self.show(at_us)
+                self.inline(part["inlineData"])
         reason = string(candidate.get("finishReason"))
         if reason is not None and (index == 0 or self.meaning.finish_reason is None):
             self.meaning.finish_reason = reason
@@ -120,8 +155,7 @@ class Gemini(Dialect):
 
     def _function(self, called: dict[str, Any], index: int, at_us: int) -> None:
         """A call, whole; or, at Vertex, in pieces that follow one another, of which the first has the name."""
-        if self.meaning.first_visible_us is None:
-            self.meaning.first_visible_us = at_us
+        self.show(at_us)
         key = self._open_calls.pop(index, None)
         goes_on = called.get("willContinue") is True
         if key is None or called.get("name"):

@@ -12,8 +12,12 @@ from typing import Any, ClassVar
 from proxy.interpret.dialects.base import MAX_CALLS, Dialect, Route
 from proxy.interpret.meaning import Meaning, Rating, Usage
 from proxy.interpret.usage import added
-from proxy.interpret.values import HIGHEST, count, listed, mapping, number, string
+from proxy.interpret.values import HIGHEST, amounts, count, listed, mapping, media_in, number, string
 
+TIMINGS_MS = {"prompt_ms": "prompt", "predicted_ms": "predicted"}
+"""llama.cpp's names of how long it took -> ours."""
+
+_TIMES = {"queue_time": "queue", "prompt_time": "prompt", "completion_time": "completion"}  # seconds
 _TICK_PICO = 100  # xAI: 10^10 ticks to the dollar
 _DEPLOYMENT = r"(?:.*/deployments/(?P<model>[^/]+))?.*"  # Azure has the model in the path
 
@@ -21,12 +25,15 @@ _DEPLOYMENT = r"(?:.*/deployments/(?P<model>[^/]+))?.*"  # Azure has the model i
 class OpenAIChat(Dialect):
     """Streams of `chat.completion.chunk` that end with `[DONE]`, and the same in one piece."""
 
+    FAMILIES: ClassVar[frozenset[str]] = frozenset(("openai", "mistral"))
+    OPERATION: ClassVar[str | None] = "chat"
     ROUTES: ClassVar[tuple[Route, ...]] = (
         Route(re.compile(_DEPLOYMENT + r"/chat/completions/?"), "chat"),
         Route(re.compile(r".*/(?:fim|agents)/completions/?"), "chat"),
         Route(re.compile(r".*/chat/completions/[^/]+/?"), "chat.retrieve", ("GET",), billed=False),
         Route(re.compile(_DEPLOYMENT + r"/completions/?"), "text"),
         Route(re.compile(_DEPLOYMENT + r"/embeddings/?"), "embeddings"),
+        Route(re.compile(r".*/(?:rerank|score|classify|pooling)/?"), "rerank"),
     )
 
     def __init__(self, meaning: Meaning) -> None:
@@ -85,10 +92,19 @@ class OpenAIChat(Dialect):
                     self._choice(choice, place, at_us, kind)
         if chunk.get("usage"):
             self.counts.add(chunk["usage"])
+        self._extras(chunk)
+
+    def _extras(self, chunk: dict[str, Any]) -> None:
+        """What only some of those have that speak this form."""
         if "x_groq" in chunk:  # Groq's last chunk, also when no usage was asked for
             self.counts.add(mapping(chunk["x_groq"]).get("usage"))
+            self.fact("provider_request_id", string(mapping(chunk["x_groq"]).get("id")))
         if "timings" in chunk:  # llama.cpp
             self._timings = mapping(chunk["timings"]) or self._timings
+        if "time_info" in chunk:  # Cerebras
+            self.fact("timings_s", amounts(chunk["time_info"], _TIMES))
+        if "provider" in chunk:  # OpenRouter: who served it
+            self.fact("upstream_provider", string(chunk["provider"]))
         if "prompt_filter_results" in chunk:  # Azure
             for each in listed(chunk["prompt_filter_results"]):
                 self._rate("prompt", mapping(each).get("content_filter_results"))
@@ -106,6 +122,8 @@ class OpenAIChat(Dialect):
             self.meaning.finish_reason = reason
         if "usage" in choice:  # Moonshot
             self.counts.add(choice["usage"])
+        if "native_finish_reason" in choice and index == 0:  # OpenRouter
+            self.fact("native_finish_reason", string(choice["native_finish_reason"]))
         if "content_filter_results" in choice:
             self._rate("completion", choice["content_filter_results"])
 
@@ -125,11 +143,18 @@ class OpenAIChat(Dialect):
                 self._tool_call(mapping(each), place, index, at_us)
         if delta.get("function_call"):
             called = mapping(delta["function_call"])
-            if self.meaning.first_visible_us is None:
-                self.meaning.first_visible_us = at_us
+            self.show(at_us)
             self.call(("function", index), None, called.get("name"), called.get("arguments"))
         if delta.get("audio"):
-            self.say(mapping(delta["audio"]).get("transcript"), at_us, index)
+            audio = mapping(delta["audio"])
+            self.say(audio.get("transcript"), at_us, index)
+            if type(audio.get("data")) is str and audio["data"]:
+                self.show(at_us)
+                self.medium("audio", len(audio["data"]))
+        if delta.get("images"):  # OpenRouter
+            for kind, size in media_in(delta["images"]):
+                self.show(at_us)
+                self.medium(kind, size)
 
     def _parts(self, content: Any, index: int, at_us: int) -> None:
         """Mistral's content: a list of texts and thoughts."""
@@ -145,8 +170,7 @@ class OpenAIChat(Dialect):
 
     def _tool_call(self, call: dict[str, Any], place: int, choice: int, at_us: int) -> None:
         """Pieces of a call have its index; some servers give all calls the same one, and each an id of its own."""
-        if self.meaning.first_visible_us is None:
-            self.meaning.first_visible_us = at_us
+        self.show(at_us)
         index = count(call.get("index"))
         slot = (choice, place if index is None else index)
         identity = string(call.get("id"))
@@ -172,15 +196,18 @@ class OpenAIChat(Dialect):
         if self.counts.seen:
             self.meaning.usage = self._usage()
             self.meaning.cost_reported_pico = reported_pico(self.counts.last)
+            if "queue_time" in mapping(self.counts.last):  # Groq
+                self.fact("timings_s", amounts(self.counts.last, _TIMES))
         elif self._timings:
             self._derive()
+        self.fact("timings_ms", amounts(self._timings, TIMINGS_MS))
         super().finish()
 
     def _usage(self) -> Usage:
         get = self.counts.get
         prompt, completion, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
         reasoning = get("completion_tokens_details.reasoning_tokens", "reasoning_tokens")
-        if prompt is None and self.meaning.operation == "embeddings":
+        if prompt is None and self.meaning.operation in ("embeddings", "rerank"):
             prompt = total  # Voyage has but a total
         if prompt is not None and completion is not None and total is not None:
             hidden = total - prompt - completion
@@ -210,6 +237,8 @@ class OpenAIChat(Dialect):
                 usage.others[kind] = value
         if sources := get("num_sources_used"):
             usage.others["sources"] = sources
+        if seconds := get("prompt_audio_seconds"):  # Mistral
+            usage.others["audio_ms"] = seconds * 1000
         return usage
 
     def _derive(self) -> None:

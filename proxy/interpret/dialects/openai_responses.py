@@ -32,6 +32,8 @@ class OpenAIResponses(Dialect):
     """Text and calls come from deltas as they arrive; the terminal event's output replaces them, it is complete also in
     a stream that was taken up midway."""
 
+    FAMILIES: ClassVar[frozenset[str]] = frozenset(("openai",))
+    OPERATION: ClassVar[str | None] = "responses"
     ROUTES: ClassVar[tuple[Route, ...]] = (
         Route(re.compile(r".*/responses/?"), "responses"),
         Route(re.compile(r".*/responses/compact/?"), "responses.compact"),
@@ -86,6 +88,11 @@ class OpenAIResponses(Dialect):
             self.call(_key(data), arguments=data.get("delta"))
         elif kind == "response.audio.transcript.delta":
             self.say(data.get("delta"), at_us)
+        elif kind in ("response.audio.delta", "response.image_generation_call.partial_image"):
+            media = data.get("delta") or data.get("partial_image_b64")
+            if type(media) is str:
+                self.show(at_us)
+                self.medium("audio" if kind == "response.audio.delta" else "image", len(media))
 
     def read_body(self, body: Any, at_us: int) -> None:
         self._whole(mapping(body), at_us)
@@ -131,8 +138,7 @@ class OpenAIResponses(Dialect):
         where = _CALLS.get(str(item.get("type")))
         if where is None:
             return
-        if self.meaning.first_visible_us is None:
-            self.meaning.first_visible_us = at_us
+        self.show(at_us)
         key = count(index)
         self.call(key if key is not None else item.get("id"), item.get("call_id") or item.get("id"), item.get("name"))
 
@@ -176,6 +182,8 @@ class OpenAIResponses(Dialect):
             elif kind in _CALLS:
                 arguments = item.get(_CALLS[kind])
                 self.call(number, item.get("call_id") or item.get("id"), item.get("name") or kind, arguments)
+            elif kind == "image_generation_call" and type(item.get("result")) is str:
+                self.medium("image", len(item["result"]))
         visible, reasoning = marks
         self.meaning.first_visible_us = visible
         self.meaning.first_reasoning_us = reasoning
@@ -198,6 +206,9 @@ class OpenAIResponses(Dialect):
         searches = sum(map(_searches, self._output or ()))
         if searches:
             usage.others["web_searches"] = searches
+        files = sum(mapping(item).get("type") == "file_search_call" for item in self._output or ())
+        if files:
+            usage.others["file_searches"] = files
         return usage
 
 

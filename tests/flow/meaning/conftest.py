@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from proxy.presets import DIALECTS
 from tests.support.here import run_here
-from tests.support.rawhttp import Peer, RawUpstream, connect
+from tests.support.rawhttp import Peer, RawHeaders, RawUpstream, connect
 from tests.support.running import Running, serving
-from tests.support.streams import Stream, streams, understood
+from tests.support.streams import Stream, names, streams
+from tests.support.websocket import accepted, handshake
 
-FAMILIES = ("openai-chat-", "openai-responses-", "openai-error-", "anthropic-", "gemini-")
 KEY = b"sk-test-0123456789abcdefghij"
 
 
@@ -39,6 +40,11 @@ class Sent:
 
 def _answer(peer: Peer, stream: Stream) -> None:
     """Serve a stream as it was: its head, its body cut where it was cut, each piece a chunk of its own."""
+    if stream.socket:
+        accepted(peer)
+        for piece in stream.pieces():
+            peer.send(piece)
+        return
     peer.read_message()
     headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
     peer.send(f"HTTP/1.1 {stream.status} OK\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode())
@@ -53,17 +59,25 @@ def _ask(wiretape: Running, stream: Stream, origin: RawUpstream) -> str:
     port = int(wiretape.url.rpartition(":")[2])
     target = f"/{stream.dialect}{stream.target}".encode()
     with connect(port) as client:
+        if stream.socket:
+            client.send(handshake(target, b"Authorization: Bearer " + KEY), stream.sent or b"")
+            _, headers = client.read_head()
+            return _drained(client, headers, origin)
         client.send(b"%s %s HTTP/1.1\r\nHost: h\r\n" % (stream.method.encode(), target))
         client.send(b"Authorization: Bearer %s\r\nConnection: close\r\n" % KEY)
         client.send(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(stream.request))
         client.send(stream.request)
         _, headers = client.read_head()
-        body = bytearray()
-        while True:
-            try:
-                body += client.read_some()
-            except AssertionError:  # it ended, well or not
-                break
+        return _drained(client, headers, origin)
+
+
+def _drained(client: Peer, headers: RawHeaders, origin: RawUpstream) -> str:
+    while True:
+        try:
+            client.read_some()
+        except AssertionError:  # it ended, well or not
+            break
+    client.close()
     origin.wait_idle()
     return next(value.decode() for name, value in headers if name.lower() == b"x-wiretape-exchange")
 
@@ -71,7 +85,7 @@ def _ask(wiretape: Running, stream: Stream, origin: RawUpstream) -> str:
 @pytest.fixture(scope="package")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     folder = tmp_path_factory.mktemp("meaning")
-    names = [name for name in understood() if streams()[name].dialect in {"openai", "anthropic", "gemini"}]
+    every = names()
     now = ""
 
     def script(peer: Peer) -> None:
@@ -79,17 +93,12 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
 
     ids: dict[str, str] = {}
     with RawUpstream(script) as origin:
-        config = "".join(f'[upstreams.{name}]\nurl = "{origin.url}"\n' for name in ("openai", "anthropic", "gemini"))
+        config = "".join(f'[upstreams.{name}]\nurl = "{origin.url}"\n' for name in DIALECTS)
         with serving(folder, config=config) as wiretape:
-            for name in names:
+            for name in every:
                 now = name
                 ids[name] = _ask(wiretape, streams()[name], origin)
-            wiretape.wait_stored(len(names))
+            wiretape.wait_stored(len(every))
             home = wiretape.home
             wiretape.stop()
     return Sent(home, folder, ids)
-
-
-def asked_for() -> list[str]:
-    """The streams of the dialects that are complete."""
-    return [name for name in understood() if name.startswith(FAMILIES)]

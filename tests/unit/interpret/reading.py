@@ -23,7 +23,7 @@ def recording(stream: Stream, pieces: Iterable[bytes] | None = None, *, whole: b
         request_headers=[("Content-Type", "application/json")] if stream.request else [],
         status=stream.status,
         response_headers=stream.headers,
-        request=[(0, stream.request)] if stream.request else [],
+        request=[(0, sent)] if (sent := stream.sent or stream.request) else [],
         response=[(number * STEP_US, piece) for number, piece in enumerate(cut, 1)],
         whole=stream.whole if whole is None else whole,
     )
@@ -68,6 +68,10 @@ def shown(meaning: Meaning) -> dict[str, Any]:
         if usage["input_tokens"] is not None:
             found["uncached_input_tokens"] = usage["input_tokens"] - read - wrote
     pico = meaning.cost_reported_pico
+    found.update(meaning.facts)
+    found["requested_model"] = meaning.model_asked
+    if meaning.usage_state == "non_token":
+        found["usage"] = None
     found["cost_reported_usd"] = None if pico is None else pico / 10**12
     sides: dict[str, Any] = {"prompt": [], "completion": []}
     for rating in meaning.ratings:

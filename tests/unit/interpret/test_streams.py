@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.interpret.exchange import interpret
-from tests.support.streams import LATER, streams, understood
+from tests.support.streams import names, streams
 from tests.unit.interpret.reading import differences, recording
 
 
-@pytest.mark.parametrize("name", understood())
+@pytest.mark.parametrize("name", names())
 def test_means_what_is_expected(name: str) -> None:
     stream = streams()[name]
     assert differences(interpret(recording(stream)), stream.expected) == {}
 
 
-@pytest.mark.parametrize("name", understood())
+@pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("step", [1, 7])
 def test_in_small_pieces(name: str, step: int) -> None:
     stream = streams()[name]
@@ -30,16 +29,8 @@ def test_in_small_pieces(name: str, step: int) -> None:
 
 @given(data=st.data())
 def test_in_any_pieces(data: st.DataObject) -> None:
-    stream = streams()[data.draw(st.sampled_from(understood()))]
+    stream = streams()[data.draw(st.sampled_from(names()))]
     cuts = data.draw(st.lists(st.integers(0, len(stream.body)), max_size=12))
     places = [0, *sorted(cuts), len(stream.body)]
     pieces = [stream.body[start:end] for start, end in pairwise(places)]
     assert differences(interpret(recording(stream, pieces)), stream.expected) == {}
-
-
-@pytest.mark.parametrize("name", sorted(LATER))
-def test_what_comes_later_is_not_there_yet(name: str) -> None:
-    """The list is true: whoever teaches a dialect takes its streams off it."""
-    stream = streams()[name]
-    wrong: dict[str, Any] = differences(interpret(recording(stream)), stream.expected)
-    assert wrong, f"{name} is understood: take it off the list"

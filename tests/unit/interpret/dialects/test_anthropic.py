@@ -209,7 +209,7 @@ def test_what_is_neither_text_nor_thought_is_passed_over() -> None:
     [
         ("POST", "/v1/messages/batches", "batch"),
         ("GET", "/v1/messages/batches/b1", "batch"),
-        ("GET", "/v1/messages/batches/b1/results", "batch"),
+        ("GET", "/v1/messages/batches/b1/results", "batch.results"),
         ("GET", "/v1/models?limit=5", "metadata"),
         ("GET", "/v1/models/claude", "metadata"),
         ("POST", "/v1/files", "metadata"),

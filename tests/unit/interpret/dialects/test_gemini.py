@@ -88,7 +88,7 @@ def test_ratings_are_kept_once_and_the_last_counts() -> None:
         ("/v1/projects/p/locations/l/publishers/google/models/gemini-x:streamGenerateContent", "gemini-x", "generate"),
         ("/v1/models/e%3AembedContent", "e", "embeddings"),
         ("/v1beta/models/e:batchEmbedContents", "e", "embeddings"),
-        ("/v1beta/models/e:countTokens", None, "count"),
+        ("/v1beta/models/e:countTokens", "e", "count"),
         ("/v1beta/models", None, "metadata"),
     ],
 )

@@ -1,0 +1,79 @@
+"""OpenAI's pictures: one JSON, or a stream of drafts that ends with the picture and the usage.
+
+The form: https://platform.openai.com/docs/api-reference/images. Models without tokens are billed by the picture.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.meaning import Usage
+from proxy.interpret.usage import added
+from proxy.interpret.values import listed, mapping, string
+
+_PATH = r"(?:.*/deployments/(?P<model>[^/]+))?.*/images/"
+_STREAMED = ("image_generation.", "image_edit.")
+
+
+class OpenAIImages(Dialect):
+    """Pictures stay where they were recorded; only their number, size and place are kept."""
+
+    FAMILIES: ClassVar[frozenset[str]] = frozenset(("openai",))
+    ROUTES: ClassVar[tuple[Route, ...]] = (Route(re.compile(_PATH + r"(?:generations|edits|variations)/?"), "images"),)
+    OPERATION: ClassVar[str | None] = "images"
+    _pictures = 0
+
+    @classmethod
+    def knows(cls, body: dict[str, Any]) -> bool:
+        return str(body.get("type")).startswith(_STREAMED)
+
+    def read_request(self, body: Any) -> None:
+        asked = mapping(body)
+        self.meaning.model_asked = string(asked.get("model")) or self.meaning.model_asked
+        self.meaning.streaming = asked.get("stream") is True
+        self.prompt("user", asked.get("prompt"))
+
+    def read_event(self, name: str, data: Any, at_us: int) -> None:
+        if type(data) is not dict or self.fail(data, at_us):
+            return
+        kind = str(data.get("type") or name)
+        self._picture(data, at_us)
+        if kind.startswith(_STREAMED) and kind.endswith(".completed"):
+            self._pictures += 1
+            self.counts.add(data.get("usage"))
+            self.terminate(kind, at_us)
+
+    def read_body(self, body: Any, at_us: int) -> None:
+        said = mapping(body)
+        for each in listed(said.get("data")):
+            self._pictures += 1
+            self._picture(mapping(each), at_us)
+        self.meaning.response_model = string(said.get("model"))
+        self.counts.add(said.get("usage"))
+
+    def _picture(self, data: dict[str, Any], at_us: int) -> None:
+        if type(data.get("b64_json")) is str:
+            self.show(at_us)
+            self.medium("image", len(data["b64_json"]))
+
+    def finish(self) -> None:
+        if self.counts.seen:
+            self.meaning.usage = self._usage()
+        elif self._pictures:
+            self.meaning.usage = Usage(others={"images": self._pictures})
+        super().finish()
+
+    def _usage(self) -> Usage:
+        get = self.counts.get
+        given, made, total = get("input_tokens"), get("output_tokens"), get("total_tokens")
+        drawn = get("output_tokens_details.image_tokens")
+        return Usage(
+            input_tokens=given,
+            output_tokens=made,
+            total_tokens=added(given, made) if total is None else total,
+            cache_read_tokens=get("input_tokens_details.cached_tokens"),
+            input_image_tokens=get("input_tokens_details.image_tokens"),
+            output_image_tokens=made if drawn is None else drawn,  # all that they say is a picture
+        )
