@@ -159,6 +159,7 @@ def _create_indexes() -> None:
     _index("exchanges_credential", "exchanges", "credential id", "credential IS NOT NULL")
     _index("exchanges_failed", "exchanges", "id", "status >= 400")
     _index("exchanges_model_asked", "exchanges", "model_asked id", "model_asked IS NOT NULL")
+    _index("exchanges_not_understood", "exchanges", "id", "interpreter IS NOT NULL AND usage_state IS NULL")
     _index("exchanges_outcome", "exchanges", "outcome id", "outcome IS NULL OR outcome <> 0")
     _index("exchanges_session", "exchanges", "session id", "session IS NOT NULL")
     _index("exchanges_slow", "exchanges", "id", "first_visible_us > 2000000")

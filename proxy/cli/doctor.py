@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from proxy.config import Settings
     from proxy.console.facts import Picture
     from proxy.store.read import Counts
+    from proxy.store.unread import Foreign
 
+FOREIGN = 20  # kinds of requests that are listed
 LITTLE_ROOM = 2**30  # bytes of free disk below which recording may soon stop
 ASK_SECONDS = 3.0
 
@@ -134,6 +136,7 @@ def _journals(report: Report, home: Path, picture: Picture) -> None:
 def _database(report: Report, settings: Settings, picture: Picture) -> None:
     from proxy.store import engine as store_engine
     from proxy.store.read import counts
+    from proxy.store.unread import not_understood
 
     facts: dict[str, Any] = {"url": settings.without_secrets()["database"], "state": "ok"}
     report.facts["database"] = facts
@@ -142,6 +145,7 @@ def _database(report: Report, settings: Settings, picture: Picture) -> None:
         try:
             with store_engine.reading(opened) as connection:
                 stored = counts(connection)
+                foreign = not_understood(connection)
             facts["revision"] = store_engine.revision(opened)
             facts["bytes"] = _file_bytes(store_engine.file_of(opened))
         finally:
@@ -151,6 +155,20 @@ def _database(report: Report, settings: Settings, picture: Picture) -> None:
         (report.hints if isinstance(error, NothingRecorded) else report.problems).append(str(error))
     else:
         _exchanges(report, stored, picture)
+        _foreign(report, foreign)
+
+
+def _foreign(report: Report, foreign: Mapping[Foreign, int]) -> None:
+    """What was carried and means nothing to us: it is stored, and not counted."""
+    known = {
+        " ".join((kind.upstream or "-", kind.method or "-", kind.path)): number for kind, number in foreign.items()
+    }
+    report.facts["exchanges"]["not_understood"] = dict(list(known.items())[:FOREIGN])
+    if known:
+        number = sum(known.values())
+        report.hints.append(
+            f"{number} exchange{'s' if number > 1 else ''} succeeded and could not be understood: stored, not counted"
+        )
 
 
 def _exchanges(report: Report, stored: Counts, picture: Picture) -> None:

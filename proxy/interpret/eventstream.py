@@ -35,8 +35,7 @@ class Message(NamedTuple):
 class EventStreamParser:
     """Feed it bytes; it gives the messages that they end.
 
-    `corrupt`: a checksum or a length was wrong, nothing after it can be trusted or is read. `unfinished`: a message had
-    begun.
+    `corrupt`: a checksum or a length was wrong, nothing after it can be trusted or is read.
     """
 
     def __init__(self) -> None:
@@ -47,8 +46,9 @@ class EventStreamParser:
         self._headers = 0
 
     @property
-    def unfinished(self) -> bool:
-        return bool(self._buffer) and not self.corrupt
+    def pending(self) -> bool:
+        """Whether a message has begun."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages whose last byte is in these."""

@@ -22,6 +22,11 @@ class LineParser:
         self._rest: list[bytes] = []
         self._size = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether a line has begun."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that end in these bytes."""
         lines = data.split(b"\n")
@@ -58,6 +63,11 @@ class ArrayParser:
         self._start = -1  # where the element under way begins
         self._depth = 0
         self._in_string = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether an element has begun."""
+        return self._start >= 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The elements that end in these bytes."""

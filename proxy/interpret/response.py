@@ -15,7 +15,7 @@ from proxy.interpret.delivery import Delivery
 from proxy.interpret.eventstream import EventStreamParser, Message
 from proxy.interpret.failures import failure_of, failure_of_status
 from proxy.interpret.gathering import MAX_JSON, Joined, Started, content_type
-from proxy.interpret.meaning import Failure
+from proxy.interpret.meaning import Failure, Pieces
 from proxy.interpret.pieces import ArrayParser, LineParser
 from proxy.interpret.sse import Event, SseParser
 from proxy.interpret.values import NotJson, decoded, mapping, string
@@ -133,7 +133,7 @@ class Response:
             found = parser.feed(data)
             if found:
                 to.chunks(since, self._chunk)
-                since = self._chunk
+                since = self._chunk + (not parser.pending)
             for event in found:
                 to.event(event, at_us)
         parser.finish()
@@ -173,7 +173,7 @@ class Response:
             found = parser.feed(data)
             if found:
                 to.chunks(since, self._chunk)
-                since = self._chunk
+                since = self._chunk + (not parser.pending)
             for message in found:
                 if message.kind == "event":
                     to.event(Event(message.name, message.payload), at_us)
@@ -183,7 +183,7 @@ class Response:
         if parser.corrupt:
             meaning.terminator = "corrupt"
             to.fail(Failure(type="crc_mismatch", message=parser.problem))
-        elif parser.unfinished:
+        elif parser.pending:
             to.note("the event stream ends in the midst of a message")
 
     def _exception(self, message: Message, at_us: int) -> None:
@@ -207,7 +207,7 @@ class Response:
             found = parser.feed(data)
             if found:
                 to.chunks(since, self._chunk)
-                since = self._chunk
+                since = self._chunk + (not parser.pending)
             for line in found:
                 to.event(Event("message", line), at_us)
         for line in parser.finish():
@@ -223,7 +223,7 @@ class Response:
             found = parser.feed(data)
             if found:
                 to.chunks(since, self._chunk)
-                since = self._chunk
+                since = self._chunk + (not parser.pending)
             for element in found:
                 to.event(Event("message", element), at_us)
         to.failed = not parser.closed
@@ -238,28 +238,27 @@ class Response:
             return
         extensions = headers.joined(recording.response_headers, "sec-websocket-extensions")
         to.meaning.streaming, to.meaning.events = True, 0
-        sides = [
-            (True, FrameParser(extensions, client=True), enumerate(recording.request)),
-            (False, FrameParser(extensions), enumerate(recording.response)),
-        ]
-        timed = [
-            ((at_us, not sent, number, data, parser) for number, (at_us, data) in pieces)
-            for sent, parser, pieces in sides
-        ]
-        since = {True: 0, False: 0}
-        for at_us, received, number, data, parser in heapq.merge(*timed, key=itemgetter(0)):
+        client, server = FrameParser(extensions, client=True), FrameParser(extensions)
+        since = {client: 0, server: 0}
+        both = _numbered(client, recording.request), _numbered(server, recording.response)
+        for at_us, number, data, parser in heapq.merge(*both, key=itemgetter(0)):
             found = parser.feed(data)
             if not found:
                 continue
-            to.chunks(since[received], number)
-            since[received] = number
+            to.chunks(since[parser], number)
+            since[parser] = number + (not parser.pending)
             for message in found:
                 if message.close is None:
-                    to.message(message.data, at_us, sent=not received)
-        for _, parser, _ in sides:
-            to.note(parser.problem)
+                    to.message(message.data, at_us, sent=parser is client)
+        to.note(server.problem)
+        to.note(client.problem)
         if to.dialect is not None:
             to.dialect.read_closed()
+
+
+def _numbered(parser: FrameParser, pieces: Pieces) -> Iterator[tuple[int, int, bytes, FrameParser]]:
+    for number, (at_us, data) in enumerate(pieces):
+        yield at_us, number, data, parser
 
 
 def json_of(to: Delivery, body: Joined, coded: Decoder, side: str) -> object:

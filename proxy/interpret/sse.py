@@ -46,6 +46,11 @@ class SseParser:
         self._data: list[bytes] = []
         self._too_large = False
 
+    @property
+    def pending(self) -> bool:
+        """Whether an event has begun."""
+        return bool(self._line or self._data or self._name)
+
     def feed(self, data: bytes) -> list[Event]:
         """The events whose blank line is in these bytes."""
         if self._start is not None:

@@ -16,6 +16,7 @@ MAX_MESSAGE = 64 * 2**20
 _CONTINUATION, _TEXT, _BINARY, _CLOSE = 0, 1, 2, 8
 _CONTROL = 8  # opcodes from here on are of frames that may stand between the fragments of a message
 _TAIL = b"\0\0\xff\xff"  # what a deflated message lacks (RFC 7692, 7.2.2)
+_BLOCK = 64 * 1024  # unmasked at a time; a multiple of the mask's four bytes
 _KEEPS_NOTHING = {True: "client_no_context_takeover", False: "server_no_context_takeover"}
 
 
@@ -45,6 +46,11 @@ class FrameParser:
         self._size = 0
         self._kind = _TEXT
         self._packed = False  # the message under way is deflated
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message has begun."""
+        return bool(self._buffer or self._parts)
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages whose last byte is in these."""
@@ -82,8 +88,10 @@ class FrameParser:
             begin += 4
         if len(buffer) < begin + size:
             return None
-        payload = bytes(buffer[begin : begin + size])
-        return begin + size, first, _unmasked(payload, mask) if mask else payload
+        if mask:
+            _unmask(buffer, begin, begin + size, mask)
+        with memoryview(buffer) as whole:
+            return begin + size, first, bytes(whole[begin : begin + size])
 
     def _take(self, first: int, payload: bytes) -> Message | None:
         kind, final = first & 0x0F, bool(first & 0x80)
@@ -141,10 +149,12 @@ class FrameParser:
         self.problem = f"{why}; what follows was not read"
 
 
-def _unmasked(payload: bytes, mask: bytes) -> bytes:
-    size = len(payload)
-    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
-    return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
+def _unmask(buffer: bytearray, start: int, end: int, mask: bytes) -> None:
+    """In place, some of it at a time: messages may be large."""
+    for at in range(start, end, _BLOCK):
+        size = min(_BLOCK, end - at)
+        key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+        buffer[at : at + size] = (int.from_bytes(buffer[at : at + size], "big") ^ key).to_bytes(size, "big")
 
 
 def _deflate_parameters(extensions: str | None) -> set[str] | None:

@@ -56,6 +56,7 @@ COSTLY_PICO = 10**11
 COSTLY = f"coalesce(cost_reported_pico, cost_pico) > {COSTLY_PICO}"
 SLOW = "first_visible_us > 2000000"
 UNREAD = "outcome IS NOT NULL AND interpreter IS NULL"
+NOT_UNDERSTOOD = "interpreter IS NOT NULL AND usage_state IS NULL"
 
 
 def literally(condition: str) -> TextClause:
@@ -220,6 +221,7 @@ _partial("outcome", NOT_COMPLETED, "outcome", "id")
 _partial("costly", COSTLY, "id")
 _partial("slow", SLOW, "id")
 _partial("unread", UNREAD, "id")
+_partial("not_understood", NOT_UNDERSTOOD, "id")
 
 # An index on the text would cost 46 us an insert at ten million rows; the first 8 bytes of its hash cost 9 to 12.
 response_ids = t.table("response_ids", "hash exchange_id", t.big("hash", null=False), t.uuid("exchange_id"))

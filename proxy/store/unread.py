@@ -1,12 +1,16 @@
-"""Reading recorded exchanges back to be interpreted: which are waiting, and what of them is stored, bodies in pieces.
+"""Reading recorded exchanges back to be interpreted: which are waiting, what of them is stored, bodies in pieces; and
+which were not understood.
 
 Knows tables; must not know what bytes mean. Memory is bounded by the heads of a few exchanges, and one small body.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,7 +20,7 @@ from proxy.exchange import Side, WireEnd
 from proxy.store.engine import one, rows
 from proxy.store.rollups import lots, marks
 from proxy.store.rows import Pairs
-from proxy.store.schema import UNREAD
+from proxy.store.schema import NOT_UNDERSTOOD, UNREAD
 
 Pieces = Iterable[tuple[int, bytes]]
 """Chunks of one side: microseconds since the exchange began, and bytes. To be read once, before the next exchange."""
@@ -78,6 +82,31 @@ def count_unread(connection: Connection, most: int = 10_000) -> int:
     """How many exchanges nobody has interpreted yet, counted up to `most`."""
     sql = f"SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE ({UNREAD}) LIMIT ?)"  # noqa: S608 - ours
     return int(one(connection, sql, most))
+
+
+class Foreign(NamedTuple):
+    """A kind of request whose exchanges were carried and mean nothing to us; `path` without what differs each time."""
+
+    upstream: str | None
+    method: str | None
+    path: str
+
+
+_DIFFERS = re.compile(r"[^/]*\d[^/]*\d[^/]*\d[^/]*|\d+|[^/]{41,}")
+
+
+def not_understood(connection: Connection, most: int = 10_000) -> dict[Foreign, int]:
+    """How often what was not understood, of the latest `most` exchanges that succeeded, the most frequent first."""
+    names = ", ".join(f"(SELECT value FROM names WHERE id = e.{each})" for each in ("upstream", "method", "target"))  # noqa: S608 - ours
+    sql = f"""SELECT {names} FROM exchanges e WHERE {NOT_UNDERSTOOD} AND status < 400
+        ORDER BY id DESC LIMIT ?"""  # noqa: S608 - columns and a condition of ours
+    found: Counter[Foreign] = Counter()
+    for upstream, method, target in connection.exec_driver_sql(sql, (most,)):
+        path = "/".join(
+            "*" if _DIFFERS.fullmatch(each) else each for each in (target or "").partition("?")[0].split("/")
+        )
+        found[Foreign(upstream, method, path)] += 1
+    return dict(found.most_common())
 
 
 def ended(connection: Connection, since: UUID, until: UUID | None, limit: int) -> list[UUID]:

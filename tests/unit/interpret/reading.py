@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from proxy.interpret.exchange import interpret
 from proxy.interpret.meaning import Meaning, Recording
 from tests.support.streams import Stream
+from tests.support.websocket import Frame, Op, deflated
 
 STEP_US = 1000
 
@@ -40,11 +42,12 @@ def read(
     headers: Iterable[tuple[str, str]] = (),
     asked: Iterable[tuple[str, str]] = (),
     whole: bool = True,
+    family: str = "openai",
 ) -> Meaning:
     """The meaning of one response."""
     return interpret(
         Recording(
-            "openai",
+            family,
             method,
             target,
             list(asked),
@@ -55,6 +58,34 @@ def read(
             whole,
         )
     )
+
+
+def read_events(*events: Any, target: str, request: Any = None, named: str | None = None, **more: Any) -> Meaning:
+    """The meaning of a stream of events that are these as JSON; `named`: the key whose value names each."""
+    lines = []
+    for event in events:
+        name = f"event: {event[named]}\n" if named is not None and named in event else ""
+        lines.append(f"{name}data: {event if type(event) is str else json.dumps(event)}\n\n")
+    return read("".join(lines).encode(), target, request=json.dumps(request or {}).encode(), **more)
+
+
+def read_json(answer: Any, target: str, request: Any = None, **more: Any) -> Meaning:
+    """The meaning of an answer that is one JSON."""
+    asked = json.dumps(request or {}).encode()
+    return read(json.dumps(answer).encode(), target, "application/json", request=asked, **more)
+
+
+def read_socket(*said: tuple[str, Any], target: str, family: str = "openai", extensions: str = "") -> Meaning:
+    """The meaning of a WebSocket through which these went, one a millisecond: `sent` or `came`, and its JSON."""
+    sides: dict[str, list[tuple[int, bytes]]] = {"sent": [], "came": []}
+    for number, (way, message) in enumerate(said, 1):
+        client = way == "sent"
+        data = json.dumps(message).encode()
+        packed = bool(extensions)
+        frame = Frame(Op.TEXT, deflated(data) if packed else data, packed=packed, masked=client)
+        sides[way].append((number * STEP_US, frame.encode(b"mask") if client else frame.encode()))
+    headers = [("Upgrade", "WebSocket"), *([("Sec-WebSocket-Extensions", extensions)] if extensions else [])]
+    return interpret(Recording(family, "GET", target, [], 101, headers, sides["sent"], sides["came"], whole=True))
 
 
 def shown(meaning: Meaning) -> dict[str, Any]:
