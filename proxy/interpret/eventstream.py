@@ -44,6 +44,8 @@ class EventStreamParser:
         self._buffer = bytearray()
         self._wanted = _PRELUDE.size
         self._headers = 0
+        self._head = b""
+        self._named: dict[str, str] = {}
 
     @property
     def pending(self) -> bool:
@@ -60,8 +62,11 @@ class EventStreamParser:
             if self._wanted == _PRELUDE.size:
                 self._begin(at)
                 continue
-            message = self._message(memoryview(self._buffer)[at : at + self._wanted])
-            if message is not None:
+            with memoryview(self._buffer) as whole:
+                message = self._message(whole[at : at + self._wanted])
+            if message is None:
+                self._stop("the checksum of a message is wrong")
+            else:
                 found.append(message)
                 at += self._wanted  # nothing moves while there may be another one
                 self._wanted = _PRELUDE.size
@@ -78,16 +83,16 @@ class EventStreamParser:
             self._wanted, self._headers = total, headers
 
     def _message(self, raw: memoryview) -> Message | None:
-        with raw:
-            body = raw[: -_CRC.size]
-            (crc,) = _CRC.unpack(raw[-_CRC.size :])
-            intact = zlib.crc32(body) == crc
-            headers = _headers(bytes(body[_PRELUDE.size : _PRELUDE.size + self._headers]))
-            payload = bytes(body[_PRELUDE.size + self._headers :]) if intact else b""
-            body.release()
+        behind = _PRELUDE.size + self._headers
+        with raw, raw[: -_CRC.size] as body:
+            intact = zlib.crc32(body) == int.from_bytes(raw[-_CRC.size :], "big")
+            head = bytes(body[_PRELUDE.size : behind])
+            payload = bytes(body[behind:]) if intact else b""
         if not intact:
-            self._stop("the checksum of a message is wrong")
             return None
+        if head != self._head:  # most messages of a stream have the same
+            self._head, self._named = head, _headers(head)
+        headers = self._named
         kind = headers.get(":message-type", "event")
         name = headers.get({"exception": ":exception-type", "error": ":error-code"}.get(kind, ":event-type"), "")
         return Message(kind, name, payload, headers.get(":error-message"))

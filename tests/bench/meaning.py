@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -15,7 +17,9 @@ from typing import Any, NamedTuple
 from proxy.interpret.exchange import interpret
 from proxy.interpret.meaning import Recording
 from proxy.store.fulltext import index_some
+from tests.support.aws import event
 from tests.support.journals import House, blank_database, exchange, merged
+from tests.support.websocket import Frame, Op
 
 FIXED_US, PER_BYTE_US, PER_EVENT_US = 300.0, 0.005, 10.0
 """What is allowed, index apart."""
@@ -32,6 +36,7 @@ class Form(NamedTuple):
     word: str
     event: bytes
     last: bytes
+    header: tuple[str, str] = _SSE
 
 
 _CHAT = (
@@ -78,6 +83,73 @@ FORMS = (
     Form("gemini", _GEMINI, "Well, ", *_GENERATE),
 )
 
+_PAYLOAD = {"contentBlockIndex": 0, "delta": {"text": "Well, "}, "p": "abcdefghijklmnopqrstuvwxyz" * 3}
+_NATIVE = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Well, "}}'
+_CONVERSE = "/bedrock/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/"
+_AWS = ("Content-Type", "application/vnd.amazon.eventstream")
+_COHERE = b'event: %s\ndata: {"type":"%s","index":0,"delta":%s}\n\n'
+
+
+def _text(message: dict[str, Any]) -> bytes:
+    """A message of a WebSocket's server."""
+    return Frame(Op.TEXT, json.dumps(message).encode()).encode()
+
+
+OTHERS = (
+    Form(
+        "bedrock converse",
+        _CONVERSE + "converse-stream",
+        "Well, ",
+        event("contentBlockDelta", _PAYLOAD),
+        event("metadata", {"usage": {"inputTokens": 9, "outputTokens": 2, "totalTokens": 11}}),
+        _AWS,
+    ),
+    Form(
+        "bedrock invoke",
+        _CONVERSE + "invoke-with-response-stream",
+        "Well, ",
+        event("chunk", {"bytes": base64.b64encode(_NATIVE).decode(), "p": "abcdefgh"}),
+        event("chunk", {"bytes": base64.b64encode(b'{"type":"message_stop"}').decode()}),
+        _AWS,
+    ),
+    Form(
+        "cohere",
+        "/cohere/v2/chat",
+        "Well, ",
+        _COHERE % (b"content-delta", b"content-delta", b'{"message":{"content":{"text":"Well, "}}}'),
+        _COHERE
+        % (b"message-end", b"message-end", b'{"finish_reason":"COMPLETE","usage":{"tokens":{"input_tokens":9}}}'),
+    ),
+    Form(
+        "ollama",
+        "/ollama/api/chat",
+        "Well, ",
+        b'{"model":"llama3.2","created_at":"2025-10-26T17:15:24.097767Z","message":{"role":"assistant","content":'
+        b'"Well, "},"done":false}\n',
+        b'{"model":"llama3.2","message":{"role":"assistant","content":""},"done":true,"eval_count":2}\n',
+        ("Content-Type", "application/x-ndjson"),
+    ),
+    Form(
+        "realtime",
+        "/openai/v1/realtime?model=gpt-realtime",
+        "Well, ",
+        _text(
+            {
+                "type": "response.output_audio_transcript.delta",
+                "event_id": "event_3",
+                "response_id": "resp_RT1",
+                "item_id": "item_1",
+                "output_index": 0,
+                "content_index": 0,
+                "delta": "Well, ",
+            }
+        ),
+        _text({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": {"input_tokens": 9}}}),
+        ("Upgrade", "websocket"),
+    ),
+)
+"""Those that are measured without rows, which cost the same for all."""
+
 
 def table(*, quick: bool = False) -> str:
     """All of it, as lines to print. Raises AssertionError where a text is not what was sent."""
@@ -93,10 +165,13 @@ def table(*, quick: bool = False) -> str:
         ),
     ]
     for form in FORMS:
-        event, each = _lens(form, events, count)
+        event_us, each = _lens(form, events, count)
         rows = {number: _with_rows(form, max(count // max(number // 10, 1), 10), number) for number in (1, 20, 500)}
         shown = "".join(f"{rows[number][0]:{width}.0f}" for number, width in ((1, 20), (20, 12), (500, 12)))
-        lines.append(f"{form.name:18}{event:16.1f}{each:20.0f}{shown}{rows[500][1]:8.0f}{rows[20][2]:8.0f}")
+        lines.append(f"{form.name:18}{event_us:16.1f}{each:20.0f}{shown}{rows[500][1]:8.0f}{rows[20][2]:8.0f}")
+    for form in OTHERS:
+        event_us, each = _lens(form, events, count)
+        lines.append(f"{form.name:18}{event_us:16.1f}{each:20.0f}")
     lines.append(f"a body of 1 MiB, asked and answered: {_large():.1f} ns a byte (lens)")
     size = 10_000_000 if quick else 100_000_000
     peak, text = _memory(FORMS[0], size)
@@ -107,9 +182,10 @@ def table(*, quick: bool = False) -> str:
 def _recording(form: Form, events: int) -> Recording:
     target = "/" + form.target.split("/", 2)[2]
     pieces = [*[form.event] * events, form.last]
-    return Recording(
-        "", "POST", target, [], 200, [_SSE], [(0, b'{"model":"m","stream":true}')], list(enumerate(pieces)), whole=True
-    )
+    socket = form.header[0] == "Upgrade"
+    asked = [] if socket else [(0, b'{"model":"m","stream":true}')]
+    method, status = ("GET", 101) if socket else ("POST", 200)
+    return Recording("", method, target, [], status, [form.header], asked, list(enumerate(pieces)), whole=True)
 
 
 def _lens(form: Form, events: int, count: int) -> tuple[float, float]:

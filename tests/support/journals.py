@@ -73,11 +73,13 @@ def exchange(
     wire_end: WireEnd | None = WireEnd.UPSTREAM_END,
     status: int = 200,
     extras: bool = False,
+    answered: Sequence[tuple[str, str]] = (("Content-Type", "text/event-stream"),),
     **head: Any,
 ) -> list[Entry]:
     """The records of one exchange, in order; other arguments replace fields of its request head.
 
-    `wire_end` None: it stays open. `extras`: an interim head, trailers and a gap too.
+    `wire_end` None: it stays open. `extras`: an interim head, trailers and a gap too. `answered`: the response's
+    headers.
     """
     fields: dict[str, Any] = {
         "ordinal": number if ordinal is None else ordinal,
@@ -95,8 +97,8 @@ def exchange(
     parts += [(record.REQUEST_CHUNK, chunk) for chunk in upload]
     if extras:
         parts.append((record.RESPONSE_HEAD, json(ResponseHead(103, [("Link", "</a>")], "Early Hints"))))
-    answered = [("Content-Type", "text/event-stream"), ("X-Request-Id", f"u{number}")]
-    parts.append((record.RESPONSE_HEAD, json(ResponseHead(status, answered, "OK"))))
+    told = [*answered, ("X-Request-Id", f"u{number}")]
+    parts.append((record.RESPONSE_HEAD, json(ResponseHead(status, told, "OK"))))
     parts.append((record.CHANGE, json(Change("response_header_added", [("x-wiretape-exchange", f"{number}")]))))
     parts += [(record.RESPONSE_CHUNK, chunk) for chunk in chunks]
     if extras:

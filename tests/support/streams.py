@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.support.websocket import Frame, Op
+from tests.support.rawhttp import Peer
+from tests.support.websocket import Frame, Op, accepted
 
 FOLDER = Path(__file__).parents[1] / "data" / "streams"
 
@@ -123,3 +124,37 @@ def frames(lines: bytes, direction: str, *, masked: bool = False) -> bytes:
 def names() -> list[str]:
     """Of all of them."""
     return list(streams())
+
+
+def serve(peer: Peer, stream: Stream) -> None:
+    """Serve a stream as it was: its head, its body cut where it was cut, each piece a chunk of its own."""
+    if stream.socket:
+        accepted(peer)
+        for piece in stream.pieces():
+            peer.send(piece)
+        return
+    peer.read_message()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
+    peer.send(f"HTTP/1.1 {stream.status} OK\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode())
+    for piece in stream.pieces():
+        peer.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+    if stream.whole:
+        peer.send(b"0\r\n\r\n")  # the others end without a last chunk
+
+
+EXTRA = frozenset(("duplicate_of_billing", "first_sequence_number"))
+"""What fixtures say beside the meaning of one exchange."""
+
+
+def differences(shown: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """Of what `show` says: name -> (shown, expected), for what is expected otherwise."""
+    wrong = {}
+    for name, value in expected.items():
+        here = shown.get(name, "nothing of this name")
+        if name == "safety" and here is not None:
+            here = {key: here[key] for key in value}
+        elif isinstance(value, dict) and isinstance(here, dict):
+            here = {key: here.get(key) for key in value}
+        if here != value and name not in EXTRA:
+            wrong[name] = (here, value)
+    return wrong

@@ -13,8 +13,8 @@ from proxy.presets import DIALECTS
 from tests.support.here import run_here
 from tests.support.rawhttp import Peer, RawHeaders, RawUpstream, connect
 from tests.support.running import Running, serving
-from tests.support.streams import Stream, names, streams
-from tests.support.websocket import accepted, handshake
+from tests.support.streams import Stream, names, serve, streams
+from tests.support.websocket import handshake
 
 KEY = b"sk-test-0123456789abcdefghij"
 
@@ -36,22 +36,6 @@ class Sent:
     def shown(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.command("show", self.ids[name], "--chunks", "0")
         return found
-
-
-def _answer(peer: Peer, stream: Stream) -> None:
-    """Serve a stream as it was: its head, its body cut where it was cut, each piece a chunk of its own."""
-    if stream.socket:
-        accepted(peer)
-        for piece in stream.pieces():
-            peer.send(piece)
-        return
-    peer.read_message()
-    headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
-    peer.send(f"HTTP/1.1 {stream.status} OK\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode())
-    for piece in stream.pieces():
-        peer.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-    if stream.whole:
-        peer.send(b"0\r\n\r\n")  # the others end without a last chunk
 
 
 def _ask(wiretape: Running, stream: Stream, origin: RawUpstream) -> str:
@@ -89,7 +73,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     now = ""
 
     def script(peer: Peer) -> None:
-        _answer(peer, streams()[now])
+        serve(peer, streams()[now])
 
     ids: dict[str, str] = {}
     with RawUpstream(script) as origin:

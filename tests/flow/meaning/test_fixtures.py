@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.flow.meaning.conftest import Sent
-from tests.support.streams import names, streams
-
-EXTRA = frozenset(("duplicate_of_billing", "first_sequence_number"))
-"""What fixtures say beside the meaning of one exchange."""
-
-
-def differences(shown: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
-    """Name -> (shown, expected), for what is expected otherwise."""
-    wrong = {}
-    for name, value in expected.items():
-        here = shown.get(name, "nothing of this name")
-        if name == "safety" and here is not None:
-            here = {key: here[key] for key in value}
-        elif isinstance(value, dict) and isinstance(here, dict):
-            here = {key: here.get(key) for key in value}
-        if here != value and name not in EXTRA:
-            wrong[name] = (here, value)
-    return wrong
+from tests.support.streams import differences, names, streams
 
 
 @pytest.mark.parametrize("name", names())

@@ -10,10 +10,10 @@ from proxy.interpret.multipart import MAX_FIELD, MAX_PARTS, Form
 from tests.unit.interpret.reading import read
 
 
-def form(step: int = 10**9, **more: object) -> tuple[Form, int]:
+def form(step: int = 10**9) -> tuple[Form, int]:
     """A form as HTTPX writes one, fed in chunks of so many bytes."""
-    files = {"file": ("a.mp3", b"\xff\xfb" * 5000, "audio/mpeg"), **more}
-    request = httpx2.Request("POST", "http://h/", data={"model": "whisper-1", "x": "grüße"}, files=files)  # type: ignore[arg-type]
+    files = {"file": ("a.mp3", b"\xff\xfb" * 5000, "audio/mpeg")}
+    request = httpx2.Request("POST", "http://h/", data={"model": "whisper-1", "x": "grüße"}, files=files)
     body = request.read()
     made = Form(request.headers["content-type"])
     chunks = [body[at : at + step] for at in range(0, len(body), step)]
