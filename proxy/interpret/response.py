@@ -6,8 +6,9 @@ Pure. Must not know any one provider. Content-types lie: what a body begins with
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from typing import Protocol, TypeVar
 
 from proxy.interpret import headers
 from proxy.interpret.body import Decoder, decoder
@@ -38,12 +39,29 @@ _PLAIN = ("text/plain", "text/vtt", "application/x-subrip", "text/srt")
 _PLAIN_BYTES = 2**20
 
 
+Cut_co = TypeVar("Cut_co", covariant=True)
+
+
+class Parser(Protocol[Cut_co]):
+    """Cuts bytes. `pending`: something has begun; `problem`: what was left out."""
+
+    problem: str | None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is more to come of what has begun."""
+
+    def feed(self, data: bytes) -> Sequence[Cut_co]:
+        """What ends in these bytes."""
+
+
 class Response:
     """Reads one response, and hands over what it consists of."""
 
     def __init__(self, to: Delivery) -> None:
         self._to = to
         self._chunk = -1  # the number of the one that is being read
+        self._at_us = 0  # when it came
 
     def read(self, status: int) -> None:
         recording = self._to.recording
@@ -90,7 +108,6 @@ class Response:
         to.meaning.streaming = False
         if status >= 400:
             to.meaning.error = failure_of_status(found, status)
-            to.meaning.error.type = to.meaning.error.type or _aws_error(to)
             to.name_request(found)
             to.retry_after()
             if to.dialect is not None:
@@ -125,22 +142,27 @@ class Response:
 
     # Streams
 
-    def _events(self, pieces: Started, status: int) -> None:
-        to, parser, meaning = self._to, SseParser(), self._to.meaning
-        meaning.streaming, meaning.events = True, 0
-        at_us, since = 0, 0
+    def _cut(self, pieces: Started, parser: Parser[Cut_co]) -> Iterator[Cut_co]:
+        """What the parser cuts out of the body; while one is handled, `at_us` is when its last byte came."""
+        self._to.meaning.streaming, self._to.meaning.events = True, 0
+        since = 0
         for at_us, data in pieces:
+            self._at_us = at_us
             found = parser.feed(data)
             if found:
-                to.chunks(since, self._chunk)
+                self._to.chunks(since, self._chunk)
                 since = self._chunk + (not parser.pending)
-            for event in found:
-                to.event(event, at_us)
+            yield from found
+        self._to.note(parser.problem)
+
+    def _events(self, pieces: Started, status: int) -> None:
+        to, parser, meaning = self._to, SseParser(), self._to.meaning
+        for event in self._cut(pieces, parser):
+            to.event(event, self._at_us)
         parser.finish()
         meaning.comment_lines = parser.comments
-        to.note(parser.problem)
         if parser.stray.strip():
-            self._stray(bytes(parser.stray), at_us)
+            self._stray(bytes(parser.stray), self._at_us)
         elif parser.unfinished:
             to.note("the event stream ends in the midst of an event")
         if status >= 400:
@@ -166,22 +188,14 @@ class Response:
             to.body(body, at_us)
 
     def _aws(self, pieces: Started) -> None:
-        to, parser, meaning = self._to, EventStreamParser(), self._to.meaning
-        meaning.streaming, meaning.events = True, 0
-        since = 0
-        for at_us, data in pieces:
-            found = parser.feed(data)
-            if found:
-                to.chunks(since, self._chunk)
-                since = self._chunk + (not parser.pending)
-            for message in found:
-                if message.kind == "event":
-                    to.event(Event(message.name, message.payload), at_us)
-                else:
-                    self._exception(message, at_us)
-        to.note(parser.problem)
+        to, parser = self._to, EventStreamParser()
+        for message in self._cut(pieces, parser):
+            if message.kind == "event":
+                to.event(Event(message.name, message.payload), self._at_us)
+            else:
+                self._exception(message, self._at_us)
         if parser.corrupt:
-            meaning.terminator = "corrupt"
+            to.meaning.terminator = "corrupt"
             to.fail(Failure(type="crc_mismatch", message=parser.problem))
         elif parser.pending:
             to.note("the event stream ends in the midst of a message")
@@ -201,33 +215,17 @@ class Response:
 
     def _lines(self, pieces: Started) -> None:
         to, parser = self._to, LineParser()
-        to.meaning.streaming, to.meaning.events = True, 0
-        at_us, since = 0, 0
-        for at_us, data in pieces:
-            found = parser.feed(data)
-            if found:
-                to.chunks(since, self._chunk)
-                since = self._chunk + (not parser.pending)
-            for line in found:
-                to.event(Event("message", line), at_us)
+        for line in self._cut(pieces, parser):
+            to.event(Event("message", line), self._at_us)
         for line in parser.finish():
             if to.recording.whole:
-                to.event(Event("message", line), at_us)
-        to.note(parser.problem)
+                to.event(Event("message", line), self._at_us)
 
     def _array(self, pieces: Started) -> None:
         to, parser = self._to, ArrayParser()
-        to.meaning.streaming, to.meaning.events = True, 0
-        since = 0
-        for at_us, data in pieces:
-            found = parser.feed(data)
-            if found:
-                to.chunks(since, self._chunk)
-                since = self._chunk + (not parser.pending)
-            for element in found:
-                to.event(Event("message", element), at_us)
+        for element in self._cut(pieces, parser):
+            to.event(Event("message", element), self._at_us)
         to.failed = not parser.closed
-        to.note(parser.problem)
 
     # Both directions
 
@@ -275,9 +273,3 @@ def json_of(to: Delivery, body: Joined, coded: Decoder, side: str) -> object:
     except NotJson as error:
         to.note(f"the {side} is no JSON: {error}")
         return None
-
-
-def _aws_error(to: Delivery) -> str | None:
-    """`ValidationException:http://internal...`: AWS has the error's type in a header."""
-    said = headers.value_of(to.recording.response_headers, "x-amzn-errortype")
-    return said.partition(":")[0][:512] or None if said else None

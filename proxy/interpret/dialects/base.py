@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from proxy.interpret.failures import failure_of
 from proxy.interpret.meaning import Meaning, Media, Pairs, Text, ToolCall
 from proxy.interpret.usage import Counts, normalised
-from proxy.interpret.values import mapping, media_in, string, texts_of, whole_text, written
+from proxy.interpret.values import listed, mapping, media_in, string, texts_of, whole_text, written
 
 MAX_TEXT = 8 * 2**20
 """Most characters that are kept of an answer, of its reasoning, and of all prompts together."""
@@ -256,6 +256,15 @@ class Dialect:
         """Something that has no field; None is unknown."""
         if value is not None:
             self.meaning.facts[name] = value
+
+    def inputs(self, given: Any, *names: str) -> None:
+        """An input that is a text, or items: each has a role or kind, and the first of these names that it has."""
+        if type(given) is str:
+            self.prompt("user", given)
+        for item in listed(given):
+            item = mapping(item)
+            found = next((item[name] for name in names if item.get(name)), None)
+            self.prompt(item.get("role") or item.get("type"), found)
 
     def forget(self) -> None:
         """Drop what was said, thought and called so far: it comes again, whole."""

@@ -37,6 +37,14 @@ def usage_of(counts: Counts, lives: dict[str, int]) -> Usage:
     )
 
 
+def tell_by_headers(meaning: Meaning, headers: Pairs) -> None:
+    """The tier that served, and an error's type: `ValidationException:http://internal...`."""
+    meaning.service_tier = meaning.service_tier or value_of(headers, "x-amzn-bedrock-service-tier")
+    said = value_of(headers, "x-amzn-errortype")
+    if said is not None and meaning.error is not None:
+        meaning.error.type = meaning.error.type or said.partition(":")[0][:512] or None
+
+
 class BedrockConverse(Dialect):
     """Blocks have numbers; those of texts have no start."""
 
@@ -109,8 +117,7 @@ class BedrockConverse(Dialect):
         self.fact("timings_ms", amounts(said.get("metrics"), {"latencyMs": "total"}))
 
     def read_headers(self, headers: Pairs) -> None:
-        tier = value_of(headers, "x-amzn-bedrock-service-tier")
-        self.meaning.service_tier = self.meaning.service_tier or tier
+        tell_by_headers(self.meaning, headers)
 
     def finish(self) -> None:
         if self.counts.seen:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from proxy.interpret.dialects.anthropic import Anthropic
 from proxy.interpret.dialects.base import Dialect, Route
-from proxy.interpret.dialects.bedrock_converse import BEDROCK, BedrockConverse, usage_of
+from proxy.interpret.dialects.bedrock_converse import BEDROCK, BedrockConverse, tell_by_headers, usage_of
 from proxy.interpret.dialects.cohere_v1 import CohereV1
 from proxy.interpret.dialects.openai_chat import OpenAIChat
 from proxy.interpret.headers import value_of
@@ -136,8 +136,7 @@ class BedrockInvoke(Dialect):
         }
         if not self._own.seen:
             self._own.add(known)
-        tier = value_of(headers, "x-amzn-bedrock-service-tier")
-        self.meaning.service_tier = self.meaning.service_tier or tier
+        tell_by_headers(self.meaning, headers)
 
     def finish(self) -> None:
         inner = self._inner

@@ -37,11 +37,8 @@ class GeminiInteractions(Dialect):
         self.meaning.streaming = asked.get("stream") is True
         self.prompt("system", asked.get("system_instruction"))
         given = asked.get("input")
-        if type(given) is str:
-            self.prompt("user", given)
-        for item in listed(given):
-            item = mapping(item)
-            self.prompt(item.get("role"), item.get("content") or [item])
+        items = [each if "content" in mapping(each) else {"content": [each]} for each in listed(given)]
+        self.inputs(given if type(given) is str else items, "content")
 
     def read_event(self, name: str, data: Any, at_us: int) -> None:
         if type(data) is not dict or self.fail(data, at_us):

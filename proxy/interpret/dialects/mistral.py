@@ -36,12 +36,7 @@ class MistralConversations(Dialect):
         self.meaning.model_asked = string(asked.get("model")) or string(asked.get("agent_id"))
         self.meaning.streaming = asked.get("stream") is True
         self.prompt("system", asked.get("instructions"))
-        given = asked.get("inputs")
-        if type(given) is str:
-            self.prompt("user", given)
-        for entry in listed(given):
-            entry = mapping(entry)
-            self.prompt(entry.get("role") or entry.get("type"), entry.get("content") or entry.get("result"))
+        self.inputs(asked.get("inputs"), "content", "result")
 
     def read_event(self, name: str, data: Any, at_us: int) -> None:
         if type(data) is not dict:

@@ -10,13 +10,14 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import MAX_CALLS, Dialect, Route
-from proxy.interpret.meaning import Meaning, Rating, Usage
-from proxy.interpret.usage import added
+from proxy.interpret.meaning import Meaning, Part, Rating, Usage
+from proxy.interpret.usage import Counts, added
 from proxy.interpret.values import HIGHEST, amounts, count, listed, mapping, media_in, number, string
 
 TIMINGS_MS = {"prompt_ms": "prompt", "predicted_ms": "predicted"}
 """llama.cpp's names of how long it took -> ours."""
 
+MAX_SHARES = 64
 _TIMES = {"queue_time": "queue", "prompt_time": "prompt", "completion_time": "completion"}  # seconds
 _TICK_PICO = 100  # xAI: 10^10 ticks to the dollar
 _DEPLOYMENT = r"(?:.*/deployments/(?P<model>[^/]+))?.*"  # Azure has the model in the path
@@ -97,8 +98,12 @@ class OpenAIChat(Dialect):
     def _extras(self, chunk: dict[str, Any]) -> None:
         """What only some of those have that speak this form."""
         if "x_groq" in chunk:  # Groq's last chunk, also when no usage was asked for
-            self.counts.add(mapping(chunk["x_groq"]).get("usage"))
-            self.fact("provider_request_id", string(mapping(chunk["x_groq"]).get("id")))
+            groq = mapping(chunk["x_groq"])
+            self.counts.add(groq.get("usage"))
+            self.fact("provider_request_id", string(groq.get("id")))
+            self._share(groq.get("usage_breakdown"))
+        if "usage_breakdown" in chunk:
+            self._share(chunk["usage_breakdown"])
         if "timings" in chunk:  # llama.cpp
             self._timings = mapping(chunk["timings"]) or self._timings
         if "time_info" in chunk:  # Cerebras
@@ -108,6 +113,16 @@ class OpenAIChat(Dialect):
         if "prompt_filter_results" in chunk:  # Azure
             for each in listed(chunk["prompt_filter_results"]):
                 self._rate("prompt", mapping(each).get("content_filter_results"))
+
+    def _share(self, breakdown: Any) -> None:
+        """Groq's compound systems tell what each of their models used; each has its own price."""
+        shares = []
+        for each in listed(mapping(breakdown).get("models"))[:MAX_SHARES]:
+            counts = Counts()
+            counts.add(mapping(each).get("usage"))
+            if counts.seen:
+                shares.append(Part("model", string(mapping(each).get("model")), self._usage(counts)))
+        self.meaning.shares = shares or self.meaning.shares
 
     def _choice(self, choice: dict[str, Any], place: int, at_us: int, kind: str) -> None:
         index = count(choice.get("index"))
@@ -194,7 +209,7 @@ class OpenAIChat(Dialect):
 
     def finish(self) -> None:
         if self.counts.seen:
-            self.meaning.usage = self._usage()
+            self.meaning.usage = self._usage(self.counts)
             self.meaning.cost_reported_pico = reported_pico(self.counts.last)
             if "queue_time" in mapping(self.counts.last):  # Groq
                 self.fact("timings_s", amounts(self.counts.last, _TIMES))
@@ -203,8 +218,8 @@ class OpenAIChat(Dialect):
         self.fact("timings_ms", amounts(self._timings, TIMINGS_MS))
         super().finish()
 
-    def _usage(self) -> Usage:
-        get = self.counts.get
+    def _usage(self, counts: Counts) -> Usage:
+        get = counts.get
         prompt, completion, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
         reasoning = get("completion_tokens_details.reasoning_tokens", "reasoning_tokens")
         if prompt is None and self.meaning.operation in ("embeddings", "rerank"):
@@ -237,6 +252,8 @@ class OpenAIChat(Dialect):
                 usage.others[kind] = value
         if sources := get("num_sources_used"):
             usage.others["sources"] = sources
+        if searches := get("num_search_queries"):  # Perplexity
+            usage.others["web_searches"] = searches
         if seconds := get("prompt_audio_seconds"):  # Mistral
             usage.others["audio_ms"] = seconds * 1000
         return usage

@@ -56,12 +56,7 @@ class OpenAIResponses(Dialect):
         self.meaning.streaming = asked.get("stream") is True
         if asked.get("instructions"):
             self.prompt("system", asked["instructions"])
-        given = asked.get("input")
-        if type(given) is str:
-            self.prompt("user", given)
-        for item in listed(given):
-            item = mapping(item)
-            self.prompt(item.get("role") or item.get("type"), item.get("content") or item.get("output"))
+        self.inputs(asked.get("input"), "content", "output")
 
     def read_plain_event(self, name: str, data: str, at_us: int) -> None:
         if data.strip() == "[DONE]":  # OpenRouter's

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.interpret.estimate import tokens_of
+from proxy.interpret.estimate import estimated, tokens_of
 from proxy.interpret.exchange import interpret
 from tests.support.streams import names, streams
 from tests.unit.interpret.reading import read_events, read_json, recording
@@ -74,3 +74,17 @@ def test_errors_and_what_costs_nothing_have_none() -> None:
     refused = read_json({"error": {"message": "no"}}, "/v1/chat/completions", ASKED, status=429)
     counted = read_json({"input_tokens": 3}, "/v1/messages/count_tokens", ASKED)
     assert (refused.estimate, counted.estimate) == (None, None)
+
+
+def test_the_page_tells_what_the_streams_say() -> None:
+    """How far the guess at the output is off where it was counted; docs/estimates.md has these numbers."""
+    ratios = []
+    for name in names():
+        meaning = interpret(recording(streams()[name]))
+        if meaning.usage_state == "complete" and meaning.usage is not None and meaning.usage.output_tokens:
+            guess = estimated(meaning, {})
+            if guess is not None and guess.output_tokens:
+                ratios.append(guess.output_tokens / meaning.usage.output_tokens)
+    near = sum(abs(ratio - 1) <= 0.15 for ratio in ratios)
+    above = sum(ratio > 1.15 for ratio in ratios)
+    assert (len(ratios), near, above) == (31, 7, 1)

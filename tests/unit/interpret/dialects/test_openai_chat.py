@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.interpret.meaning import Meaning, Rating, ToolCall
-from tests.unit.interpret.reading import read
+from tests.unit.interpret.reading import read, read_events, read_json
 
 CHAT = "/v1/chat/completions"
 
@@ -316,3 +316,66 @@ def test_an_error_of_groq_has_a_name() -> None:
     meaning = read(body, CHAT)
     assert meaning.error is not None
     assert (meaning.error.code, meaning.error.midstream, meaning.complete) == ("tool_use_failed", True, False)
+
+
+# Those that speak this form, each with what it adds
+
+
+def _chunk(delta: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    choices = [] if delta is None else [{"index": 0, "delta": delta, **more.pop("choice", {})}]
+    return {"object": "chat.completion.chunk", "id": "c", "model": "m", "choices": choices, **more}
+
+
+USED = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+
+
+@pytest.mark.parametrize(
+    ("last", "facts"),
+    [
+        ({"time_info": {"queue_time": 0.1, "prompt_time": 0.2, "completion_time": 2}},
+         {"timings_s": {"queue": 0.1, "prompt": 0.2, "completion": 2}}),  # Cerebras
+        ({"perf_metrics": {"num-concurrent-requests": 1}}, {}),  # Fireworks
+        ({"sla_metrics": {"ttft_ms": 5}}, {}),  # Novita by Hugging Face
+        ({"provider": "Anthropic"}, {"upstream_provider": "Anthropic"}),  # OpenRouter
+        ({"citations": ["https://x"], "search_results": []}, {}),  # Perplexity
+    ],
+)  # fmt: skip
+def test_what_others_add_is_no_obstacle(last: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Hugging Face, Fireworks, Cerebras, Perplexity, Moonshot: usage with the finish, deltas that repeat the role."""
+    role = {"role": "assistant", "content": "Hel"}
+    end = _chunk({"role": "assistant", "content": "lo"}, choice={"finish_reason": "stop"}, usage=USED, **last)
+    meaning = read_events(_chunk(role, usage=None), end, "[DONE]", target="/v1/chat/completions")
+    assert meaning.usage is not None
+    assert (meaning.text, meaning.usage.total_tokens, meaning.usage_state) == ("Hello", 14, "complete")
+    assert meaning.facts == facts
+
+
+def test_perplexity_counts_on_every_chunk_and_says_its_cost() -> None:
+    def usage(made: int, cost: float) -> dict[str, Any]:
+        return {**USED, "completion_tokens": made, "cost": {"total_cost": cost}, "num_search_queries": 2}
+
+    meaning = read_events(
+        _chunk({"content": "Hel"}, usage=usage(1, 0.001)), _chunk({"content": "lo"}, usage=usage(4, 0.006)),
+        target="/chat/completions",
+    )  # fmt: skip
+    assert meaning.usage is not None
+    assert (meaning.usage.output_tokens, meaning.usage.others) == (4, {"web_searches": 2})
+    assert meaning.cost_reported_pico == 6 * 10**9
+
+
+def test_models_of_a_compound_system_of_groq_have_a_share_each() -> None:
+    models = [{"model": "a", "usage": USED}, {"model": "b", "usage": {**USED, "prompt_tokens": 20}}]
+    whole = {**USED, "prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38}
+    groq = {"id": "req", "usage": whole, "usage_breakdown": {"models": models}}
+    streamed = read_events(_chunk({"content": "Hi"}, x_groq=groq), "[DONE]", target="/openai/v1/chat/completions")
+    body = {"object": "chat.completion", "choices": [], "usage": whole, "usage_breakdown": {"models": models}}
+    for meaning in (streamed, read_json(body, "/openai/v1/chat/completions")):
+        assert meaning.usage is not None
+        assert meaning.usage.input_tokens == 30
+        assert [(part.model, part.usage.input_tokens) for part in meaning.shares] == [("a", 10), ("b", 20)]
+
+
+def test_ranking_has_but_a_total() -> None:
+    meaning = read_json({"results": [], "usage": {"total_tokens": 22}}, "/v1/rerank", {"model": "m", "query": "x"})
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.total_tokens, meaning.operation) == (22, 22, "rerank")
