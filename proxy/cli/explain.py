@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from proxy.store.meant import Meant
     from proxy.store.rows import Exchange
 
-_COUNTED = ("web_search", "request")  # their rates are for a thousand
 _COLUMNS = (
     render.Column("what"),
     render.Column("amount", right=True),
@@ -94,7 +93,9 @@ def _print(exchange: Exchange, means: Meant) -> None:
 
 def _cells(line: dict[str, Any]) -> list[str]:
     amount = Decimal(line["rate"])
-    unit = "1,000" if line["kind"] in _COUNTED else "million"
+    from proxy.interpret.price import per
+
+    unit = per(line["kind"])
     return [line["kind"].replace("_", " "), f"{line['amount']:,}", f"${amount:f} / {unit}", money.usd(line["pico"])]
 
 

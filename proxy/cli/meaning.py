@@ -105,6 +105,7 @@ def meaning_pairs(exchange: Exchange, meant: Meant) -> list[tuple[str, str]]:
         ("tokens", _tokens(exchange)),
         ("units", _units(meant)),
         ("media", _media(meant)),
+        ("besides", _facts(meant)),
         ("cost", _cost(exchange, meant)),
         ("error", _error(meant.data.get("error"))),
         ("safety", _ratings(meant)),
@@ -169,12 +170,32 @@ def _estimate(exchange: Exchange) -> str:
 
 def _units(meant: Meant) -> str | None:
     others = (meant.data.get("usage") or {}).get("others") or {}
-    return ", ".join(f"{amount:,} {kind}" for kind, amount in others.items()) or None
+    said = [
+        f"{amount / 1000:,.1f} s heard" if kind == "audio_ms" else f"{amount:,} {kind.replace('_', ' ')}"
+        for kind, amount in others.items()
+    ]
+    return ", ".join(said) or None
+
+
+def _facts(meant: Meant) -> str | None:
+    """What only some providers tell."""
+    facts = meant.data.get("facts") or {}
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in facts.items()) or None
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {each}" for name, each in value.items()) + ")"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _chunks(first: int, last: int) -> str:
+    return f"chunk {first}" if first == last else f"chunks {first} to {last}"
 
 
 def _media(meant: Meant) -> str | None:
     found = [
-        f"{each['kind']} in the {each['side']} (chunks {each['first']} to {each['last']})"
+        f"{each['kind']} in the {each['side']} ({_chunks(each['first'], each['last'])})"
         for each in (meant.data.get("media") or ())[:8]
     ]
     more = len(meant.data.get("media") or ()) - len(found)

@@ -144,7 +144,7 @@ class _Reading:
             return "complete" if meaning.complete else "partial"
         if route is not None and not route.billed:
             return "none"
-        if route is None and self.recording.method != "POST":
+        if self.recording.method != "POST" and status != SWITCHED:
             return "none"
         return "none" if meaning.error is not None and not meaning.error.midstream else "missing"
 

@@ -38,6 +38,12 @@ _SCALES = dict.fromkeys((*UNITS.values(), "request"), _THOUSANDTH) | {
 }
 
 
+def per(kind: str) -> str:
+    """What a rate is for: so many tokens, searches or pages, or an hour."""
+    scale = _SCALES.get(kind, _TOKEN)
+    return {_TOKEN: "million", _THOUSANDTH: "1,000"}.get(scale, "hour")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Of whom and when it was asked. `url` is the upstream's address; `known_url` the provider's own, where an upstream

@@ -21,6 +21,9 @@ MAX_TEXT = 8 * 2**20
 MAX_CALLS = 4096
 """Most tool calls, answers, and prompt messages, that are kept of an exchange."""
 
+MAX_WORD = 512
+"""Most characters of what is a name or a kind."""
+
 _FEW = 1000  # pieces are joined at a time: a small str costs ten times its letters
 
 
@@ -240,6 +243,7 @@ class Dialect:
         first, last = self.span
         if size <= 0:
             return
+        kind = kind[:MAX_WORD]
         before = media[-1] if media else None
         if before is not None and before[:2] == (side, kind) and before.first <= first <= before.last + 1:
             # Sound comes in a thousand pieces: one after the other they are one.
@@ -255,7 +259,7 @@ class Dialect:
     def fact(self, name: str, value: Any) -> None:
         """Something that has no field; None is unknown."""
         if value is not None:
-            self.meaning.facts[name] = value
+            self.meaning.facts[name] = value[:MAX_WORD] if type(value) is str else value
 
     def inputs(self, given: Any, *names: str) -> None:
         """An input that is a text, or items: each has a role or kind, and the first of these names that it has."""

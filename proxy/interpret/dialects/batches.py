@@ -21,6 +21,7 @@ from proxy.interpret.values import mapping, string
 
 _READ = (Anthropic, OpenAIChat, OpenAIResponses)
 _MOST_MODELS = 64
+_MOST_RESULTS = 16  # kinds of them; there are four
 
 
 class Batches(Dialect):
@@ -45,15 +46,18 @@ class Batches(Dialect):
         line = mapping(data)
         result, response = mapping(line.get("result")), mapping(line.get("response"))
         if result:  # Anthropic
-            self._results[str(result.get("type"))[:64]] += 1
+            self._count(str(result.get("type"))[:64])
             answer = result.get("message")
         elif response:  # OpenAI
-            self._results["succeeded" if response.get("status_code") == 200 else "errored"] += 1
+            self._count("succeeded" if response.get("status_code") == 200 else "errored")
             answer = response.get("body")
         else:
             return
         if type(answer) is dict:
             self._answer(answer, at_us)
+
+    def _count(self, result: str) -> None:
+        self._results[result if result in self._results or len(self._results) < _MOST_RESULTS else "others"] += 1
 
     def read_body(self, body: Any, at_us: int) -> None:
         self.meaning.streaming = True
@@ -83,7 +87,7 @@ class Batches(Dialect):
     def finish(self) -> None:
         meaning = self.meaning
         if self._results:
-            self.fact("results", dict(sorted(self._results.items())[:64]))
+            self.fact("results", dict(sorted(self._results.items())))
         if self._by_model:
             meaning.service_tier = "batch"  # whatever the lines say
             meaning.shares = [Part("batch", model, usage) for model, usage in self._by_model.items()]

@@ -45,7 +45,7 @@ class MistralConversations(Dialect):
         if kind == "conversation.response.error":
             message = string(data.get("message"))
             code = data.get("code")
-            code = code if type(code) in (int, str) else None
+            code = code if type(code) is int else string(code) and str(code)[:512]
             self.meaning.error = Failure(type=kind, code=code, message=message and message[:4096], midstream=True)
             self.failed = True
             self.terminate("error", at_us)

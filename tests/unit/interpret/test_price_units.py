@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.interpret.meaning import Meaning, Part, Usage
-from proxy.interpret.price import UNITS, Asked, Cost, cost
+from proxy.interpret.price import UNITS, Asked, Cost, cost, per
 from proxy.interpret.rates import OwnPrice, OwnPrices
 from tests.unit.interpret.test_price import ANTHROPIC, LATELY, NONE, OPENAI, of_stream, pico
 
@@ -111,3 +111,8 @@ def test_each_share_has_the_price_of_its_model() -> None:
 def test_results_of_a_batch_cost_half() -> None:
     found = of_stream("anthropic-batch-results", ANTHROPIC)
     assert (found.pico, found.status) == (pico("0.000045"), "exact")  # 10 at 1.5 and 4 at 7.5 for a million
+
+
+def test_what_rates_are_for() -> None:
+    kinds = ("input", "character", "web_search", "page", "request", "audio_hour")
+    assert [per(kind) for kind in kinds] == ["million", "million", "1,000", "1,000", "1,000", "hour"]

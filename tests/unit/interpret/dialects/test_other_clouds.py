@@ -230,6 +230,16 @@ def test_another_file_is_no_batch() -> None:
     assert (meaning.usage, meaning.usage_state) == (None, "none")
 
 
+def test_what_is_hostile_in_results_stays_small() -> None:
+    lines = b"".join(b'{"custom_id":"x","result":{"type":"%d%s"}}\n' % (n, b"t" * 200) for n in range(100))
+    meaning = read(lines, "/v1/messages/batches/b/results", "application/x-jsonl", method="GET")
+    results = meaning.facts["results"]
+    assert (len(results), sum(results.values())) == (17, 100)
+    assert max(map(len, results)) <= 64
+    long = {"object": "chat.completion", "provider": "p" * 5000, "choices": []}
+    assert len(read_json(long, "/v1/chat/completions").facts["upstream_provider"]) == 512
+
+
 # What only counts
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.interpret.reading import read_socket
+from tests.unit.interpret.reading import read_json, read_socket
 
 REALTIME = "/v1/realtime?model=gpt-realtime"
 LIVE = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k"
@@ -202,3 +202,10 @@ def test_a_session_under_another_path_is_known_by_its_first_message(target: str)
 def test_what_is_no_known_session() -> None:
     meaning = read_socket(("sent", {"op": "subscribe"}), ("came", [1, 2]), target="/socket")
     assert (meaning.operation, meaning.usage_state, meaning.events) == (None, None, 2)
+
+
+@pytest.mark.parametrize("target", [RESPONSES, REALTIME])
+def test_no_session_no_tokens(target: str) -> None:
+    """A GET that was not switched to a WebSocket."""
+    meaning = read_json({"object": "list", "data": []}, target, method="GET")
+    assert (meaning.usage, meaning.usage_state) == (None, "none")
