@@ -56,8 +56,11 @@ class _Reading:
             self._read_request()
             if route is not None and route.streams is not None:
                 meaning.streaming = route.streams
+            unknown = delivery.dialect is None
             if recording.status is not None:
                 Response(delivery).read(recording.status)
+            if unknown:  # the answer may have told whose form it is
+                self._read_request()
         self._conclude()
         return meaning
 

@@ -80,6 +80,9 @@ class MistralConversations(Dialect):
 
     def read_body(self, body: Any, at_us: int) -> None:
         answer = mapping(body)
+        if "outputs" not in answer:
+            self.meaning.usage_state = "none"  # OpenAI's conversations are made, but not had, under the same path
+            return
         self.meaning.response_id = string(answer.get("conversation_id"))
         for each in listed(answer.get("outputs")):
             self._output(mapping(each).get("type"), mapping(each), at_us)

@@ -31,6 +31,10 @@ class OpenAIChat(Dialect):
     ROUTES: ClassVar[tuple[Route, ...]] = (
         Route(re.compile(_DEPLOYMENT + r"/chat/completions/?"), "chat"),
         Route(re.compile(r".*/(?:fim|agents)/completions/?"), "chat"),
+        Route(
+            re.compile(r".*/publishers/(?!anthropic/|google/)[^/]+/models/(?P<model>[^/:]+):(?:streamR|r)awPredict"),
+            "chat",
+        ),
         Route(re.compile(r".*/chat/completions/[^/]+/?"), "chat.retrieve", ("GET",), billed=False),
         Route(re.compile(_DEPLOYMENT + r"/completions/?"), "text"),
         Route(re.compile(_DEPLOYMENT + r"/embeddings/?"), "embeddings"),

@@ -20,6 +20,7 @@ _SAID = frozenset(
     f"response.{kind}.delta"
     for kind in ("output_text", "text", "output_audio_transcript", "audio_transcript", "refusal")
 )
+_SESSIONS = tuple(f"{kind}.{what}" for kind in ("session", "transcription_session") for what in ("created", "updated"))
 _SOUND = ("response.output_audio.delta", "response.audio.delta")
 _HEARD = "conversation.item.input_audio_transcription.completed"
 
@@ -39,7 +40,7 @@ class OpenAIRealtime(Dialect):
 
     @classmethod
     def knows(cls, body: dict[str, Any]) -> bool:
-        return body.get("type") in ("session.created", "session.updated")
+        return body.get("type") in _SESSIONS
 
     def read_query(self, query: dict[str, str]) -> None:
         self.meaning.model_asked = query.get("model") or query.get("deployment") or self.meaning.model_asked
@@ -73,7 +74,7 @@ class OpenAIRealtime(Dialect):
 
     def _received(self, kind: Any, data: dict[str, Any], at_us: int) -> None:
         meaning = self.meaning
-        if kind in ("session.created", "session.updated"):
+        if kind in _SESSIONS:
             self._session(mapping(data.get("session")))
         elif kind == "response.created":
             self._open = True
@@ -90,6 +91,8 @@ class OpenAIRealtime(Dialect):
             self._done(data, at_us)
         elif kind == _HEARD:
             self._heard(data)
+            if not self._open:
+                self.terminate(_HEARD, at_us)
         elif kind == "rate_limits.updated":
             self._limits(listed(data.get("rate_limits")))
         elif kind == "error" and (failure := failure_of(data)) is not None:
@@ -147,6 +150,12 @@ class OpenAIRealtime(Dialect):
             self.meaning.problem = self.meaning.problem or "the session ended while a response was under way"
 
     def finish(self) -> None:
+        meaning = self.meaning
+        if not self._answers and meaning.parts:
+            # A session that only listens: what it heard is all there is to pay.
+            meaning.shares, meaning.parts = meaning.parts, []
+            for share in meaning.shares:
+                meaning.usage = summed(meaning.usage, share.usage)
         super().finish()
         if self.meaning.tool_calls and self.meaning.finish_reason_norm == "stop":
             self.meaning.finish_reason_norm = "tool_calls"

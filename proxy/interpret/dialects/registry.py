@@ -71,13 +71,13 @@ _FREE = (
     Route(re.compile(r".*/chat/completions(?:/[^/]+/messages)?/?"), "metadata", ("GET",), False),
     Route(re.compile(r".*/interactions/[^/]+(?:/cancel)?/?"), "metadata", ("POST", "DELETE"), billed=False),
     Route(re.compile(r".*/conversations(?:/.*)?"), "metadata", ("GET", "PATCH", "DELETE"), billed=False),
+    Route(re.compile(r".*/conversations/[^/]+/items(?:/.*)?"), "metadata", _ANY, billed=False),
     Route(re.compile(r".*/realtime/(?:client_secrets|sessions|transcription_sessions|calls(?:/.*)?)/?"), "metadata"),
     Route(
         re.compile(r".*/api/(?:tags|show|ps|version|pull|push|create|copy|delete|blobs/.*)/?"), "metadata", _ANY, False
     ),
     Route(re.compile(r".*/(?:health|metrics|props|slots|apply-template|version|ping|detokenize)/?"), "metadata", _ANY),
     Route(re.compile(r".*/moderations/?"), "moderation", billed=False),
-    Route(re.compile(r".*/guardrail/.+/apply/?"), "moderation", billed=False),
     Route(re.compile(r".*/(?:generation|key|credits|auth/key)/?"), "metadata", ("GET",), billed=False),
 )
 """What costs nothing: of these only errors are read."""

@@ -38,8 +38,10 @@ def test_another_s_form_is_read_by_its_path(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["openai", "gemini", ""])
 def test_an_unknown_path_in_a_known_form_is_read(family: str) -> None:
-    meaning = read_json(CHAT, "/inference/go", family=family)
+    asked = {"model": "mine", "messages": [{"role": "user", "content": "hello"}]}
+    meaning = read_json(CHAT, "/inference/go", asked, family=family)
     assert (meaning.text, meaning.operation, meaning.usage_state) == ("Hi", "chat", "complete")
+    assert (meaning.model_asked, [each.text for each in meaning.prompts]) == ("mine", ["hello"])
     chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
     streamed = read_events(chunk, "[DONE]", target="/inference/go", family=family)
     assert (streamed.text, streamed.operation, streamed.complete) == ("Hi", "chat", True)

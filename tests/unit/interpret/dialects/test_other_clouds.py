@@ -133,6 +133,21 @@ def test_a_conversation_that_fails_and_one_in_one_piece() -> None:
     assert (whole.text, tokens(whole), whole.response_model) == ("Hi", (4, 2, 6), "m")
 
 
+def test_a_conversation_that_is_only_made_costs_nothing() -> None:
+    meaning = read_json({"id": "conv_1", "object": "conversation"}, "/v1/conversations", {"items": []})
+    assert (meaning.usage, meaning.usage_state) == (None, "none")
+    items = read_json({"object": "list", "data": []}, "/v1/conversations/conv_1/items", {"items": []})
+    assert (items.operation, items.usage_state) == ("metadata", "none")
+
+
+def test_partners_of_vertex() -> None:
+    target = "/v1/projects/p/locations/l/publishers/mistralai/models/mistral-small@2503:rawPredict"
+    answer = {"object": "chat.completion", "choices": [{"message": {"content": "Hi"}}], "usage": {"prompt_tokens": 3}}
+    meaning = read_json(answer, target, {"messages": [{"role": "user", "content": "x"}]}, family="gemini")
+    assert (meaning.text, meaning.model_asked) == ("Hi", "mistral-small@2503")
+    assert [each.text for each in meaning.prompts] == ["x"]
+
+
 def test_pages_of_mistral() -> None:
     pages = [{"markdown": "# One", "images": [{"image_base64": "A" * 40}]}, {"markdown": "Two"}]
     answer = {"pages": pages, "model": "mistral-ocr", "usage_info": {"pages_processed": 2, "doc_size_bytes": 900}}

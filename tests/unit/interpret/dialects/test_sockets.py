@@ -95,6 +95,23 @@ def test_what_was_heard_is_billed_apart() -> None:
     assert [tuple(each) for each in meaning.media] == [("request", "audio", 0, 1, 80)]
 
 
+def test_a_session_that_only_listens() -> None:
+    session = {"model": None, "input_audio_transcription": {"model": "gpt-4o-transcribe"}}
+    usage = {"type": "tokens", "input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    kind = "conversation.item.input_audio_transcription.completed"
+    heard = ("came", {"type": kind, "transcript": "hi", "usage": usage})
+    meaning = read_socket(
+        ("came", {"type": "transcription_session.updated", "session": session}), heard, heard,
+        target="/v1/realtime?intent=transcription",
+    )  # fmt: skip
+    assert meaning.usage is not None
+    assert (meaning.usage.input_tokens, meaning.usage.total_tokens, meaning.usage_state) == (20, 24, "complete")
+    assert [(part.kind, part.model, part.usage.input_tokens) for part in meaning.shares] == [
+        ("transcription", "gpt-4o-transcribe", 10)
+    ] * 2
+    assert (meaning.parts, meaning.terminator, meaning.complete) == ([], kind, True)
+
+
 def test_calls_limits_and_errors_of_a_session() -> None:
     item = {"type": "function_call", "id": "i1", "call_id": "c1", "name": "look"}
     meaning = read_socket(
