@@ -21,6 +21,7 @@ from tests.unit.wire.serving import Serve, running
 def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
     """Runs a coroutine on a new loop of either kind. What is left unclosed shows as a ResourceWarning."""
     factory = LOOPS[request.param]
+    gc.freeze()  # what is there already is none of this test's, and to look through it takes a second by and by
     yield lambda main: run_clean(factory, main)
     gc.collect()
 
