@@ -106,7 +106,7 @@ class _Reading:
         if dialect is not None:
             dialect.read_headers(self.recording.response_headers)
             dialect.finish()
-            if dialect.counts.seen and meaning.usage_raw is None:
+            if dialect.counts.seen:
                 meaning.usage_raw = _encoded(dialect.counts.raw)
         self._complete()
         error = meaning.error

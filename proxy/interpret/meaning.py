@@ -141,10 +141,10 @@ class Meaning:
     `terminated`: the dialect's own terminal event was seen, the response is complete whatever happened to the
     connection later. `complete`: terminated, or whole where the dialect has no terminal event, and not failed midway.
     `events` are dispatched events, lines, array elements (None where the body is one JSON). `problem` says why the
-    meaning is partial or missing. `usage_raw` is the provider's usage object, verbatim. `shares` add up to the usage
-    where several models, or prices, had a part in it; `parts` come on top. `facts` is what has no field: the provider's
-    timings, what was counted for nothing, the results of a batch. `billed_as`: under which name tokens count that have
-    no single response's id. `estimate` is there where the usage should be and is not.
+    meaning is partial or missing. `usage_raw` is the provider's usage object, verbatim; of a session the array of all.
+    `shares` add up to the usage where several models, or prices, had a part in it; `parts` come on top. `facts` is what
+    has no field: the provider's timings, what was counted for nothing, the results of a batch. `billed_as`: under which
+    name tokens count that have no single response's id. `estimate` is there where the usage should be and is not.
     """
 
     operation: str | None = None

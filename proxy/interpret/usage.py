@@ -56,7 +56,8 @@ class Counts:
 
     @property
     def raw(self) -> Any:
-        return [*self._kept, self.last] if self._kept and self._kept[-1] is not self.last else self.last
+        kept = self._kept if self._kept and self._kept[-1] is self.last else [*self._kept, self.last]
+        return kept if len(kept) > 1 else kept[0]
 
     def add(self, usage: Any, *, keep: bool = False) -> None:
         """Take in one usage object; what is no object, or empty, says nothing. `keep`: no later one repeats it."""

@@ -75,7 +75,6 @@ class Batches(Dialect):
         inner.finish()
         if inner.meaning.usage is None:
             return
-        self.counts.add(inner.counts.last)
         model = inner.meaning.response_model
         if model not in self._by_model and len(self._by_model) >= _MOST_MODELS:
             model = None
@@ -93,7 +92,6 @@ class Batches(Dialect):
             meaning.shares = [Part("batch", model, usage) for model, usage in self._by_model.items()]
             for usage in self._by_model.values():
                 meaning.usage = summed(meaning.usage, usage)
-            meaning.usage_raw = None
             if len(self._by_model) == 1:
                 (model,) = self._by_model
                 meaning.model_asked = string(model)

@@ -99,7 +99,6 @@ class GeminiLive(Dialect):
         self.prompt("user", mapping(content.get("inputTranscription")).get("text"))
 
     def _count(self, usage: dict[str, Any]) -> None:
-        self.counts.add(usage)
         self._turn.add(usage)
         self.meaning.service_tier = string(usage.get("serviceTier")) or self.meaning.service_tier
         for key, wanted in MODALITIES.items():
@@ -114,6 +113,7 @@ class GeminiLive(Dialect):
         self._turns += 1
         get = self._turn.get
         if self._turn.seen:
+            self.counts.add(self._turn.last, keep=True)
             tools, thoughts = get("toolUsePromptTokenCount"), get("thoughtsTokenCount")
             given, made = added(get("promptTokenCount"), tools), added(get("responseTokenCount"), thoughts)
             known = [each for each in (get("totalTokenCount"), added(given, made)) if each is not None]

@@ -118,7 +118,7 @@ class OpenAIRealtime(Dialect):
         said = response.get("usage") or data.get("usage")  # xAI has it beside the response
         counts.add(said)
         if counts.seen:
-            self.counts.add(said)
+            self.counts.add(said, keep=True)
             usage = audio_usage(counts)
             if (seconds := milliseconds(mapping(said).get("billable_audio_seconds"))) is not None:
                 usage.others["audio_ms"] = seconds

@@ -61,7 +61,7 @@ class OpenAIResponsesSocket(Dialect):
     def _close(self, inner: OpenAIResponses, at_us: int) -> None:
         self._under_way = None
         if inner.counts.seen:
-            self.counts.add(inner.counts.last)
+            self.counts.add(inner.counts.last, keep=True)
         inner.finish()
         self.meaning.media += inner.meaning.media
         self._answers.add(inner.meaning, at_us)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.interpret.dialects.base import Dialect
 from proxy.interpret.meaning import Meaning
-from proxy.interpret.usage import summed
+from proxy.interpret.usage import added, summed
 
 
 class Several:
@@ -30,6 +30,4 @@ class Several:
         for name in ("first_visible_us", "first_reasoning_us"):
             marks = [mark for each in (meaning, answer) if (mark := getattr(each, name)) is not None]
             setattr(meaning, name, min(marks, default=None))
-        for name in ("cost_reported_pico",):
-            both = [cost for each in (meaning, answer) if (cost := getattr(each, name)) is not None]
-            setattr(meaning, name, sum(both) if both else None)
+        meaning.cost_reported_pico = added(meaning.cost_reported_pico, answer.cost_reported_pico)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ def test_responses_of_a_session_are_summed(extensions: str) -> None:
     assert [tuple(each) for each in meaning.prompts] == [("system", "be brief"), ("user", "hello")]
     assert (meaning.events, meaning.operation, meaning.streaming) == (10, "realtime", True)
     assert (meaning.first_event_us, meaning.first_visible_us) == (1000, 6000)
+    assert [each["total_tokens"] for each in json.loads(meaning.usage_raw or "")] == [110, 220]
 
 
 def test_a_session_that_ends_in_the_midst_of_a_response() -> None:
@@ -198,6 +200,7 @@ def test_turns_of_a_live_session_are_summed() -> None:
     assert (meaning.model_asked, meaning.text, meaning.complete) == ("gemini-live", "hi\n\nmore", True)
     assert [tuple(each) for each in meaning.media] == [("response", "audio/pcm;rate=24000", 1, 1, 64)]
     assert [tuple(each) for each in meaning.prompts] == [("system", "be kind"), ("user", "hello")]
+    assert [each["promptTokenCount"] for each in json.loads(meaning.usage_raw or "")] == [10, 20]
 
 
 def test_calls_of_a_live_session() -> None:
