@@ -51,7 +51,8 @@ class Gemini(Dialect):
             tuple[int, int], dict[str, list[Any]]
         ] = {}  # JSON path -> pieces of its value, of calls that came in pieces
         self._pieces_room = MAX_TEXT
-        self._tier: str | None = None
+        self._usage_said: dict[str, Any] = {}
+        self._usage_last: Any = None
 
     @classmethod
     def knows(cls, body: dict[str, Any]) -> bool:
@@ -91,9 +92,14 @@ class Gemini(Dialect):
             reason = string(feedback.get("blockReason"))
             if reason is not None:
                 meaning.prompt_block_reason = reason
-        usage = mapping(response.get("usageMetadata"))
-        if usage:
-            self._count(usage)
+        usage = response.get("usageMetadata")
+        if type(usage) is dict and usage:
+            self._usage_last = usage
+            self._usage_said.update(
+                usage
+                if None not in usage.values()
+                else {key: value for key, value in usage.items() if value is not None}
+            )
         if "predictions" in response:
             self._predictions(listed(response["predictions"]), at_us)
 
@@ -117,14 +123,17 @@ class Gemini(Dialect):
                 pictures += 1
         if tokens is not None:
             self.meaning.operation = "embeddings"
-            self.counts.add({"promptTokenCount": tokens})
+            self._usage_last = self._usage_said = {"promptTokenCount": tokens}
         elif pictures:
             self.meaning.operation = "images"
             self.meaning.usage = Usage(others={"images": pictures})
 
-    def _count(self, usage: dict[str, Any]) -> None:
+    def _count(self) -> None:
+        """Take in what all the usages said together: each repeats the one before it, and few do not grow."""
+        usage, last = self._usage_said, self._usage_last
         self.counts.add(usage)
-        self._tier = string(usage.get("serviceTier")) or string(usage.get("trafficType")) or self._tier
+        self.counts.last = last
+        self.meaning.service_tier = string(usage.get("serviceTier")) or string(usage.get("trafficType"))
         for key, wanted in MODALITIES.items():
             for each in listed(usage.get(key)):
                 detail = mapping(each)
@@ -204,7 +213,8 @@ class Gemini(Dialect):
     def finish(self) -> None:
         meaning = self.meaning
         meaning.ratings = list(self._ratings.values())
-        meaning.service_tier = self._tier
+        if self._usage_said:
+            self._count()
         for key, pieces in self._pieces.items():
             self.call(key, arguments=nested(pieces))
         if meaning.prompt_block_reason is not None and meaning.finish_reason is None:
