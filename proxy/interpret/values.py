@@ -120,7 +120,7 @@ def media_in(content: Any) -> list[tuple[str, int]]:
         if type(part) is not dict or type(part.get("text")) is str:
             continue
         size, kind = _largest(part, 0)
-        if size >= _LEAST_MEDIA and part.get("type") not in _NO_MEDIA:
+        if size >= _LEAST_MEDIA and string(part.get("type")) not in _NO_MEDIA:
             found.append(((kind or string(part.get("type")) or "unknown")[:512], size))
     return found
 

@@ -187,6 +187,8 @@ class Dialect:
 
     def call(self, key: object, call: Any = None, name: Any = None, arguments: Any = None) -> None:
         """A tool call, or more of the one with this key: what is known of it so far, and a piece of its arguments."""
+        if type(key) in (dict, list):
+            key = None  # whatever was to be its id is none
         known = self._calls.get(key)
         if known is None:
             if len(self._calls) >= MAX_CALLS:

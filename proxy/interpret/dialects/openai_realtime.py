@@ -48,7 +48,7 @@ class OpenAIRealtime(Dialect):
     def read_message(self, sent: bool, data: Any, at_us: int) -> None:
         if type(data) is not dict:
             return
-        kind = data.get("type")
+        kind = string(data.get("type"))
         if sent:
             self._sent(kind, data)
         elif kind in _SAID:

@@ -138,3 +138,9 @@ def test_pictures_in_a_request_are_named() -> None:
     meaning = read_json({}, "/v1/chat/completions", {"messages": [{"role": "user", "content": content}]})
     assert media(meaning) == [("request", "image/png", 0, 0, 122), ("request", "wav", 0, 0, 50)]
     assert [each.text for each in meaning.prompts] == ["what is this"]
+
+
+def test_a_part_of_no_kind() -> None:
+    content = [{"type": {"a": []}, "data": "A" * 40}, {"type": ["b"], "data": {"c": "B" * 50}}, 5, None]
+    meaning = read_json({}, "/v1/chat/completions", {"messages": [{"role": "user", "content": content}]})
+    assert [each.kind for each in meaning.media] == ["unknown"]
