@@ -44,7 +44,7 @@ def meaning_facts(exchange: Exchange, meant: Meant) -> dict[str, Any]:
         "response_model": exchange.model_served,
         "usage": None if exchange.usage_state == "non_token" else data.get("usage"),
         "units": usage.get("others") or {},
-        "uncached_input_tokens": _uncached(exchange),
+        "uncached_input_tokens": _uncached(usage),
         "cost_usd": None if exchange.cost_pico is None else money.plain_usd(exchange.cost_pico),
         "cost_reported_usd": None if reported is None else float(money.plain_usd(reported)),
         "cost_reason": cost.get("reason"),
@@ -63,10 +63,11 @@ def meaning_facts(exchange: Exchange, meant: Meant) -> dict[str, Any]:
     }
 
 
-def _uncached(exchange: Exchange) -> int | None:
-    if exchange.input_tokens is None:
+def _uncached(usage: dict[str, Any]) -> int | None:
+    given = usage.get("input_tokens")
+    if given is None:
         return None
-    return max(exchange.input_tokens - (exchange.cache_read_tokens or 0) - (exchange.cache_write_tokens or 0), 0)
+    return int(max(given - (usage.get("cache_read_tokens") or 0) - (usage.get("cache_write_tokens") or 0), 0))
 
 
 def _safety(meant: Meant) -> dict[str, Any] | None:

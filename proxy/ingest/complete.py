@@ -13,6 +13,7 @@ import msgspec
 from proxy.exchange import Outcome, WireEnd
 from proxy.interpret.meaning import Meaning, Part, Recording, Usage
 from proxy.interpret.price import Cost
+from proxy.interpret.usage import summed
 from proxy.store import clean
 from proxy.store.meanings import ANSWER, REASONING
 from proxy.store.rows import MeaningRow, RatingRow, TextRow
@@ -105,8 +106,10 @@ def meaning_row(found: Recorded, meaning: Meaning, cost: Cost) -> MeaningRow:
     row.interpretation_error = _of_copying(found)
     usage = meaning.usage
     if usage is not None:
+        # What is summed up is all that is paid for, also what others did beside the answer.
+        paid = summed(usage, *(part.usage for part in meaning.parts))
         for name in _IN_COLUMNS:
-            setattr(row, name, getattr(usage, name))
+            setattr(row, name, getattr(paid, name))
         row.usage = dict(list(_kinds(usage).items())[:_KINDS])
     if meaning.estimate is not None:
         row.estimated_input_tokens, row.estimated_output_tokens = meaning.estimate

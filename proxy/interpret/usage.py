@@ -91,15 +91,19 @@ def added(*values: int | None) -> int | None:
     return sum(known) if known else None
 
 
-def summed(first: Usage | None, second: Usage | None) -> Usage | None:
-    """Two usages together, of exchanges or answers that each counted by itself: what neither knows stays unknown."""
-    if first is None or second is None:
-        return first or second
-    both = Usage()
+def summed(*usages: Usage | None) -> Usage | None:
+    """Usages together, of answers that each counted by itself: what none of them knows stays unknown."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    total = Usage()
     for name in FIELDS:
-        setattr(both, name, added(getattr(first, name), getattr(second, name)))
-    both.others = dict(Counter(first.others) + Counter(second.others))
-    return both
+        setattr(total, name, added(*(getattr(usage, name) for usage in known)))
+    others: Counter[str] = Counter()
+    for usage in known:
+        others.update(usage.others)
+    total.others = dict(others)
+    return total
 
 
 def conflicts(usage: Usage) -> bool:

@@ -84,7 +84,7 @@ PRICED = Cost(
 
 def test_all_of_a_meaning() -> None:
     row = meaning_row(recorded(), FULL, PRICED)
-    assert (row.model_served, row.input_tokens, row.output_tokens, row.total_tokens) == ("m-1", 10, 5, 15)
+    assert (row.model_served, row.input_tokens, row.output_tokens, row.total_tokens) == ("m-1", 11, 7, 15)
     assert row.usage == {"cache_write_5m_tokens": 0, "input_audio_tokens": 3, "searches": 2}
     assert (row.cost_pico, row.cost_reported_pico, row.cost_status, row.price) == (5, 6, "exact", '{"a":1}')
     assert row.rate_limits == [("requests", 1, 2, 3)]

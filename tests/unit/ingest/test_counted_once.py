@@ -53,3 +53,20 @@ def test_a_session_without_an_id_counts_each_time(house: House) -> None:
     house.interpret()
     assert counted(house) == [(10, 1), (10, 1)]
     assert spent(house) == 20
+
+
+def test_what_others_did_beside_the_answer_is_summed_up(house: House) -> None:
+    """A compaction is no part of the answer's usage, and paid for; the answer's own usage is told as it came."""
+    usage = {
+        "input_tokens": 220,
+        "output_tokens": 5,
+        "iterations": [{"type": "compaction", "input_tokens": 55_196, "output_tokens": 900}],
+    }
+    message = {"type": "message", "role": "assistant", "id": "m", "model": "claude-x", "content": [], "usage": usage}
+    more: dict[str, Any] = {"target": "/anthropic/v1/messages", "upstream": "anthropic", "dialect": "anthropic"}
+    body = json.dumps(message).encode()
+    house.record(merged(exchange(1, chunks=[body], answered=(("Content-Type", "application/json"),), **more)))
+    house.interpret()
+    assert house.query("SELECT input_tokens, output_tokens, total_tokens FROM exchanges") == [(55_416, 905, 56_321)]
+    assert house.one("SELECT sum(input_tokens) FROM spend_hours") == 55_416
+    assert json.loads(house.one("SELECT data FROM meanings"))["usage"]["input_tokens"] == 220

@@ -78,7 +78,7 @@ def test_several_guilty_records_in_several_journals(house: House) -> None:
         for place in (chunks[50], chunks[20], chunks[19], chunks[0]):
             entries = insert(entries, place + 1, twice(entries[place]))
         house.record(entries, worker(of))
-    assert house.drain() == [worker(1), worker(2)]
+    assert sorted(house.drain()) == [worker(1), worker(2)]  # which one ends first is up to the machine
     rows = house.exchanges()
     assert {row["outcome"] for row in rows} == {"completed"}
     assert sum(row["lost_records"] for row in rows) == 8
