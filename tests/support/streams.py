@@ -130,6 +130,7 @@ def serve(peer: Peer, stream: Stream) -> None:
     """Serve a stream as it was: its head, its body cut where it was cut, each piece a chunk of its own."""
     if stream.socket:
         accepted(peer)
+        peer.read_exactly(len(stream.sent or b""))  # or closing would be a reset, which takes the last pieces with it
         for piece in stream.pieces():
             peer.send(piece)
         return
