@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, NothingRecorded, door, foreign_packages, settings, store
 from proxy.errors import UsageError, WiretapeError
 from proxy.log import safe
@@ -167,7 +168,7 @@ def _foreign(report: Report, foreign: Mapping[Foreign, int]) -> None:
     if known:
         number = sum(known.values())
         report.hints.append(
-            f"{number} exchange{'s' if number > 1 else ''} succeeded and could not be understood: stored, not counted"
+            f"{render.count(number, 'exchange')} succeeded and could not be understood: stored, not counted"
         )
 
 

@@ -109,4 +109,4 @@ def meaning_of(row: Costed, data: Mapping[str, Any]) -> Meaning:
 
 
 def _parts(stored: Sequence[Mapping[str, Any]]) -> list[Part]:
-    return [Part(part["kind"], part["model"], msgspec.convert(part["usage"], Usage)) for part in stored]
+    return [Part(**{**part, "usage": msgspec.convert(part["usage"], Usage)}) for part in stored]

@@ -195,7 +195,7 @@ def _data(found: Recorded, meaning: Meaning, cost: Cost) -> str:
 
 
 def _parts(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    return [{"kind": part.kind, "model": part.model, "usage": msgspec.to_builtins(part.usage)} for part in parts]
+    return [{**part._asdict(), "usage": msgspec.to_builtins(part.usage)} for part in parts]
 
 
 def cost_data(cost: Cost) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from proxy.interpret.body import decoder
 from proxy.interpret.delivery import Delivery
 from proxy.interpret.dialects.base import Dialect
 from proxy.interpret.estimate import estimated
-from proxy.interpret.gathering import Joined, content_type
+from proxy.interpret.gathering import NOT_JSON, Joined, content_type
 from proxy.interpret.meaning import Meaning, Media, Recording, UsageState
 from proxy.interpret.multipart import Form
 from proxy.interpret.response import SWITCHED, Response, json_of
@@ -24,7 +24,6 @@ from proxy.interpret.usage import FIELDS, conflicts
 from proxy.interpret.values import mapping
 
 _FORM = "multipart/form-data"
-_NOT_JSON = ("multipart/", "image/", "audio/", "video/", "application/zip", "application/pdf", "text/html")
 
 
 def interpret(recording: Recording) -> Meaning:
@@ -74,7 +73,7 @@ class _Reading:
         if kind == _FORM:
             self._read_form(dialect)
             return
-        if kind.startswith(_NOT_JSON):
+        if kind.startswith(NOT_JSON):
             return
         coded = decoder(headers.joined(recording.request_headers, "content-encoding"))
         body, chunks = Joined(), 0

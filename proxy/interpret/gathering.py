@@ -14,6 +14,9 @@ from proxy.interpret.values import BOM
 MAX_JSON = 64 * 2**20
 """Most bytes that a body may have which is one JSON: such a one is held in memory whole."""
 
+NOT_JSON = ("multipart/", "image/", "audio/", "video/", "application/zip", "application/pdf", "text/html")
+"""What media types begin with of bodies that are never one JSON."""
+
 _ENOUGH = 8  # bytes tell what a body is
 _BLANKS = b" \t\r\n"
 _BEGINNING = 1024  # bytes of it are kept
@@ -49,11 +52,16 @@ class Started:
         self._pieces = pieces
         self._held: list[tuple[int, bytes]] = []
         self.beginning = b""
+        self.blanks = 0  # that were dropped
 
     def look(self) -> None:
         for at_us, data in self._pieces:
-            if not self._held and not (data := data.lstrip(_BLANKS)):
-                continue
+            if not self._held:
+                size = len(data)
+                data = data.lstrip(_BLANKS)
+                self.blanks += size - len(data)
+                if not data:
+                    continue
             self._held.append((at_us, data))
             self.beginning = (self.beginning + data[:_BEGINNING]).removeprefix(BOM).lstrip(_BLANKS)[:_BEGINNING]
             if len(self.beginning) >= _ENOUGH:

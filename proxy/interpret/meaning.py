@@ -63,11 +63,13 @@ class Usage:
 
 class Part(NamedTuple):
     """What one model did of an exchange: beside the usage (compaction, advisor, transcription of what was heard), or a
-    share of it (the results of a batch)."""
+    share of it (answers of a session, results of a batch). `size`: the largest input of one answer, where several are
+    added up: prices depend on it."""
 
     kind: str
     model: str | None
     usage: Usage
+    size: int | None = None
 
 
 class Media(NamedTuple):

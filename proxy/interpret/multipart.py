@@ -40,6 +40,7 @@ class Form:
         self._name: list[bytes] = []
         self._value: list[bytes] = []
         self._headers: dict[str, str] = {}
+        self._said: dict[str, str] = {}  # of the part, by its Content-Disposition
         self._data: list[bytes] = []
         self._size = 0
         self._parts = 0
@@ -73,6 +74,7 @@ class Form:
             "on_header_field": lambda data, start, end: self._name.append(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.append(data[start:end]),
             "on_header_end": self._header,
+            "on_headers_finished": self._told,
             "on_part_data": self._part_data,
             "on_part_end": self._end,
         }
@@ -81,22 +83,25 @@ class Form:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise FormParserError(f"it has more than {MAX_PARTS} parts")
-        self._headers, self._data, self._size, self._first = {}, [], 0, self._chunk
+        self._headers, self._said, self._data, self._size, self._first = {}, {}, [], 0, self._chunk
 
     def _header(self) -> None:
         name, value = (b"".join(each).decode("utf-8", "replace") for each in (self._name, self._value))
         self._headers[name.lower()] = value
         self._name, self._value = [], []
 
+    def _told(self) -> None:
+        self._said = _parameters("content-disposition", self._headers.get("content-disposition", ""))
+
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if not self._size:
             self._first = self._chunk
         self._size += end - start
-        if self._size <= MAX_FIELD and "filename" not in self._headers.get("content-disposition", ""):
+        if self._size <= MAX_FIELD and "filename" not in self._said:
             self._data.append(data[start:end])
 
     def _end(self) -> None:
-        said = _parameters("content-disposition", self._headers.get("content-disposition", ""))
+        said = self._said
         if "filename" in said:
             kind = self._headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
             self.files.append(File(kind[:512], self._size, self._first, self._chunk))

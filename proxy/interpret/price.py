@@ -135,7 +135,7 @@ def cost(meaning: Meaning, asked: Asked, own: OwnPrices) -> Cost:
             unpriced = unpriced or str(why)
             continue
         found.estimated = found.estimated or doubt
-        _charge(found, rates, share.usage)
+        _charge(found, rates, share)
     if unpriced is not None and not found.prices:
         return Cost(reported_pico=reported, status="unpriced", reason=unpriced)
     found.partial = unpriced or found.partial
@@ -143,7 +143,7 @@ def cost(meaning: Meaning, asked: Asked, own: OwnPrices) -> Cost:
         try:
             its, doubt = _rates(asked, own, part.model or meaning.response_model, None, meaning.service_tier)
             found.estimated = found.estimated or doubt
-            _charge(found, its, part.usage)
+            _charge(found, its, part)
         except Unpriced as why:
             found.partial = f"the part {part.kind}: {why}"
     return _concluded(found, meaning, reported)
@@ -206,9 +206,10 @@ def _provider(asked: Asked) -> tuple[str | None, str | None]:
     return provider, f"the prices are those of {provider}, at whose own address the upstream is not"
 
 
-def _charge(found: _Sum, rates: Rates, usage: Usage) -> None:
+def _charge(found: _Sum, rates: Rates, part: Part) -> None:
     """Add the lines of one model's usage: every token in exactly one of them."""
-    size = usage.input_tokens or 0
+    usage = part.usage
+    size = (usage.input_tokens or 0) if part.size is None else part.size
     used: dict[str, str] = {}
     band = 0
     for kind, amount in _disjoint(found, rates, usage):

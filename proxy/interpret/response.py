@@ -13,9 +13,10 @@ from typing import Protocol, TypeVar
 from proxy.interpret import headers
 from proxy.interpret.body import Decoder, decoder
 from proxy.interpret.delivery import Delivery
+from proxy.interpret.dialects.base import MAX_WORD
 from proxy.interpret.eventstream import EventStreamParser, Message
-from proxy.interpret.failures import failure_of, failure_of_status
-from proxy.interpret.gathering import MAX_JSON, Joined, Started, content_type
+from proxy.interpret.failures import MAX_MESSAGE, failure_of, failure_of_status
+from proxy.interpret.gathering import MAX_JSON, NOT_JSON, Joined, Started, content_type
 from proxy.interpret.meaning import Failure, Pieces
 from proxy.interpret.pieces import ArrayParser, LineParser
 from proxy.interpret.sse import Event, SseParser
@@ -34,7 +35,6 @@ _LINES = (
     "application/x-jsonl",
     "application/stream+json",
 )
-_NOT_JSON = ("multipart/", "image/", "audio/", "video/", "application/zip", "application/pdf", "text/html")
 _PLAIN = ("text/plain", "text/vtt", "application/x-subrip", "text/srt")
 _PLAIN_BYTES = 2**20
 
@@ -79,7 +79,7 @@ class Response:
             self._lines(pieces)
         elif first.startswith(b"[") and self._to.meaning.streaming and status < 400:
             self._array(pieces)
-        elif kind.startswith(_NOT_JSON) or (first and first[:1] not in b"{["):
+        elif kind.startswith(NOT_JSON) or (first and first[:1] not in b"{["):
             self._other(pieces, kind, status)
         else:
             self._json(pieces, coded, status)
@@ -121,11 +121,11 @@ class Response:
         to = self._to
         to.parsed = True
         if status >= 400:
-            text = pieces.beginning[:500].decode("utf-8", "replace") if not kind.startswith(_NOT_JSON) else None
+            text = pieces.beginning[:500].decode("utf-8", "replace") if not kind.startswith(NOT_JSON) else None
             to.meaning.error = failure_of_status({"message": text}, status)
             to.retry_after()
             return
-        size, first_us, words = 0, None, bytearray()
+        size, first_us, words = pieces.blanks, None, bytearray()
         plain = kind.startswith(_PLAIN)
         for at_us, data in pieces:
             first_us = at_us if first_us is None else first_us
@@ -209,7 +209,7 @@ class Response:
         except NotJson:
             said = {}
         text = message.said or string(said.get("message")) or string(said.get("Message"))
-        to.fail(Failure(type=message.name[:512] or message.kind, message=text and text[:4096]))
+        to.fail(Failure(type=message.name[:MAX_WORD] or message.kind, message=text and text[:MAX_MESSAGE]))
         if to.dialect is not None:
             to.dialect.terminate("error", at_us)
 

@@ -18,7 +18,7 @@ usage = t.table(
 usage_raw = t.table("usage_raw", "exchange_id", t.uuid("exchange_id"), t.text("data", null=False), rowid=True)
 # What has no column, as one JSON object: events, comment_lines, terminator, complete, error {type, code, message, ...},
 # tool_calls [{id, name, arguments}], prompt_block_reason, usage {all kinds}, usage_conflict,
-# parts [{kind, model, usage}], shares [the same], media [{side, kind, first, last, size}], facts {...}, problem,
+# parts [{kind, model, usage, size}], shares [the same], media [{side, kind, first, last, size}], facts {...}, problem,
 # cost {lines, reason}.
 meanings = t.table("meanings", "exchange_id", t.uuid("exchange_id"), t.json("data"), rowid=True)
 rate_limits = t.table(

@@ -15,12 +15,11 @@ from proxy.interpret.dialects.anthropic import Anthropic
 from proxy.interpret.dialects.base import Dialect, Route
 from proxy.interpret.dialects.openai_chat import OpenAIChat
 from proxy.interpret.dialects.openai_responses import OpenAIResponses
-from proxy.interpret.meaning import Meaning, Part, Usage
-from proxy.interpret.usage import summed
-from proxy.interpret.values import mapping, string
+from proxy.interpret.dialects.several import Shares, share
+from proxy.interpret.meaning import Meaning
+from proxy.interpret.values import mapping
 
 _READ = (Anthropic, OpenAIChat, OpenAIResponses)
-_MOST_MODELS = 64
 _MOST_RESULTS = 16  # kinds of them; there are four
 
 
@@ -36,7 +35,7 @@ class Batches(Dialect):
     def __init__(self, meaning: Meaning) -> None:
         super().__init__(meaning)
         self._results: Counter[str] = Counter()
-        self._by_model: dict[str | None, Usage] = {}
+        self._shares, self._beside = Shares(), Shares()
 
     @classmethod
     def knows(cls, body: dict[str, Any]) -> bool:
@@ -75,24 +74,19 @@ class Batches(Dialect):
         inner.finish()
         if inner.meaning.usage is None:
             return
-        model = inner.meaning.response_model
-        if model not in self._by_model and len(self._by_model) >= _MOST_MODELS:
-            model = None
-        both = summed(self._by_model.get(model), inner.meaning.usage)
-        assert both is not None
-        self._by_model[model] = both
-        self.meaning.parts += inner.meaning.parts
+        self._shares.add("batch", inner.meaning.response_model, inner.meaning.usage)
+        for part in inner.meaning.parts:
+            self._beside.add(part.kind, part.model or inner.meaning.response_model, part.usage)
 
     def finish(self) -> None:
         meaning = self.meaning
         if self._results:
             self.fact("results", dict(sorted(self._results.items())))
-        if self._by_model:
+        share(meaning, self._shares)
+        meaning.parts = self._beside.parts()
+        if meaning.usage is not None:
             meaning.service_tier = "batch"  # whatever the lines say
-            meaning.shares = [Part("batch", model, usage) for model, usage in self._by_model.items()]
-            for usage in self._by_model.values():
-                meaning.usage = summed(meaning.usage, usage)
-            if len(self._by_model) == 1:
-                (model,) = self._by_model
-                meaning.model_asked = string(model)
+        models = {part.model for part in meaning.shares}
+        if len(models) == 1:
+            meaning.model_asked = models.pop()
         super().finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.base import MAX_WORD, Dialect, Route
 from proxy.interpret.headers import value_of
 from proxy.interpret.meaning import Meaning, Pairs, Usage
 from proxy.interpret.usage import Counts, added
@@ -42,7 +42,7 @@ def tell_by_headers(meaning: Meaning, headers: Pairs) -> None:
     meaning.service_tier = meaning.service_tier or value_of(headers, "x-amzn-bedrock-service-tier")
     said = value_of(headers, "x-amzn-errortype")
     if said is not None and meaning.error is not None:
-        meaning.error.type = meaning.error.type or said.partition(":")[0][:512] or None
+        meaning.error.type = meaning.error.type or said.partition(":")[0][:MAX_WORD] or None
 
 
 class BedrockConverse(Dialect):

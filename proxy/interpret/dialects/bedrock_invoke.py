@@ -126,7 +126,7 @@ class BedrockInvoke(Dialect):
         reason = next((found for name in _REASONS if (found := string(answer.get(name)))), None)
         self.meaning.finish_reason = reason or self.meaning.finish_reason
         for theirs, ours in _COUNTS.items():
-            if count(answer.get(theirs)) is not None and theirs not in self._own.values:
+            if count(answer.get(theirs)) is not None:
                 self._own.add({ours: answer[theirs]})
 
     def read_headers(self, headers: Pairs) -> None:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import Dialect, Route
 from proxy.interpret.dialects.gemini import MODALITIES
+from proxy.interpret.dialects.several import Shares, share
 from proxy.interpret.meaning import Meaning, Usage
-from proxy.interpret.usage import Counts, added, summed
+from proxy.interpret.usage import Counts, added
 from proxy.interpret.values import count, listed, mapping, string
 
 _PATHS = (
@@ -31,6 +32,7 @@ class GeminiLive(Dialect):
         super().__init__(meaning)
         self._turns = 0
         self._turn = Counts()
+        self._shares = Shares()
         self._modalities: dict[str, int] = {}
 
     @classmethod
@@ -127,9 +129,10 @@ class GeminiLive(Dialect):
             )
             for name, tokens in self._modalities.items():
                 setattr(usage, name, tokens)
-            self.meaning.usage = summed(self.meaning.usage, usage)
+            self._shares.add("answer", None, usage)
         self._turn, self._modalities = Counts(), {}
 
     def finish(self) -> None:
         self._fold()
+        share(self.meaning, self._shares)
         super().finish()

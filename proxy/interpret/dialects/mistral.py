@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.base import MAX_WORD, Dialect, Route
+from proxy.interpret.failures import MAX_MESSAGE
 from proxy.interpret.meaning import Failure, Usage
 from proxy.interpret.usage import added
 from proxy.interpret.values import listed, mapping, string
@@ -45,8 +46,10 @@ class MistralConversations(Dialect):
         if kind == "conversation.response.error":
             message = string(data.get("message"))
             code = data.get("code")
-            code = code if type(code) is int else string(code) and str(code)[:512]
-            self.meaning.error = Failure(type=kind, code=code, message=message and message[:4096], midstream=True)
+            code = code if type(code) is int else string(code) and str(code)[:MAX_WORD]
+            self.meaning.error = Failure(
+                type=kind, code=code, message=message and message[:MAX_MESSAGE], midstream=True
+            )
             self.failed = True
             self.terminate("error", at_us)
         elif kind == "conversation.response.started":

@@ -10,28 +10,12 @@ import re
 from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.openai_usage import openai_usage
 from proxy.interpret.meaning import Usage
-from proxy.interpret.usage import Counts, added
+from proxy.interpret.usage import Counts
 from proxy.interpret.values import listed, mapping, number, string
 
 _PATH = r"(?:.*/deployments/(?P<model>[^/]+))?.*/audio/"
-
-
-def audio_usage(counts: Counts) -> Usage:
-    """Tokens of sound: those of transcriptions, of speech, of realtime sessions."""
-    get = counts.get
-    given, made = get("input_tokens", "prompt_tokens"), get("output_tokens", "completion_tokens")
-    total = get("total_tokens")
-    return Usage(
-        input_tokens=given,
-        output_tokens=made,
-        total_tokens=added(given, made) if total is None else total,
-        cache_read_tokens=get("input_token_details.cached_tokens"),
-        input_audio_tokens=get("input_token_details.audio_tokens", "input_tokens_details.audio_tokens"),
-        input_image_tokens=get("input_token_details.image_tokens", "input_tokens_details.image_tokens"),
-        output_audio_tokens=get("output_token_details.audio_tokens", "output_tokens_details.audio_tokens"),
-        cache_audio_read_tokens=get("input_token_details.cached_tokens_details.audio_tokens"),
-    )
 
 
 def milliseconds(seconds: Any) -> int | None:
@@ -45,7 +29,7 @@ def usage_of(said: Any, counts: Counts) -> Usage | None:
     usage = mapping(said)
     duration = milliseconds(usage.get("seconds", usage.get("prompt_audio_seconds")))
     counts.add(usage)
-    found = audio_usage(counts) if usage.get("type") != "duration" and counts.seen else Usage()
+    found = openai_usage(counts) if usage.get("type") != "duration" and counts.seen else Usage()
     if duration is not None:
         found.others["audio_ms"] = duration
     return found if counts.seen else None
@@ -151,7 +135,7 @@ class OpenAISpeech(Dialect):
     def finish(self) -> None:
         by_token = (self.meaning.model_asked or "").startswith("gpt-")  # whose count only the stream tells
         if self.counts.seen:
-            self.meaning.usage = audio_usage(self.counts)
+            self.meaning.usage = openai_usage(self.counts)
         elif self._letters is not None and self.meaning.media and not by_token:
             self.meaning.usage = Usage(others={"characters": self._letters})
         super().finish()

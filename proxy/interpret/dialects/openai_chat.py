@@ -17,7 +17,7 @@ from proxy.interpret.values import HIGHEST, amounts, count, listed, mapping, med
 TIMINGS_MS = {"prompt_ms": "prompt", "predicted_ms": "predicted"}
 """llama.cpp's names of how long it took -> ours."""
 
-MAX_SHARES = 64
+_MAX_SHARES = 64
 _TIMES = {"queue_time": "queue", "prompt_time": "prompt", "completion_time": "completion"}  # seconds
 _TICK_PICO = 100  # xAI: 10^10 ticks to the dollar
 _DEPLOYMENT = r"(?:.*/deployments/(?P<model>[^/]+))?.*"  # Azure has the model in the path
@@ -121,7 +121,7 @@ class OpenAIChat(Dialect):
     def _share(self, breakdown: Any) -> None:
         """Groq's compound systems tell what each of their models used; each has its own price."""
         shares = []
-        for each in listed(mapping(breakdown).get("models"))[:MAX_SHARES]:
+        for each in listed(mapping(breakdown).get("models"))[:_MAX_SHARES]:
             counts = Counts()
             counts.add(mapping(each).get("usage"))
             if counts.seen:

@@ -9,8 +9,8 @@ import re
 from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.openai_usage import openai_usage
 from proxy.interpret.meaning import Usage
-from proxy.interpret.usage import added
 from proxy.interpret.values import listed, mapping, string
 
 _PATH = r"(?:.*/deployments/(?P<model>[^/]+))?.*/images/"
@@ -60,20 +60,9 @@ class OpenAIImages(Dialect):
 
     def finish(self) -> None:
         if self.counts.seen:
-            self.meaning.usage = self._usage()
+            usage = self.meaning.usage = openai_usage(self.counts)
+            if usage.output_image_tokens is None:
+                usage.output_image_tokens = usage.output_tokens  # all that they say is a picture
         elif self._pictures:
             self.meaning.usage = Usage(others={"images": self._pictures})
         super().finish()
-
-    def _usage(self) -> Usage:
-        get = self.counts.get
-        given, made, total = get("input_tokens"), get("output_tokens"), get("total_tokens")
-        drawn = get("output_tokens_details.image_tokens")
-        return Usage(
-            input_tokens=given,
-            output_tokens=made,
-            total_tokens=added(given, made) if total is None else total,
-            cache_read_tokens=get("input_tokens_details.cached_tokens"),
-            input_image_tokens=get("input_tokens_details.image_tokens"),
-            output_image_tokens=made if drawn is None else drawn,  # all that they say is a picture
-        )

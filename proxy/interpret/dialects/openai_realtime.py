@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from proxy.interpret.dialects.base import MAX_CALLS, Dialect, Route
-from proxy.interpret.dialects.openai_audio import audio_usage, milliseconds, usage_of
+from proxy.interpret.dialects.base import Dialect, Route
+from proxy.interpret.dialects.openai_audio import milliseconds, usage_of
+from proxy.interpret.dialects.openai_usage import openai_usage
+from proxy.interpret.dialects.several import Shares, share
 from proxy.interpret.failures import failure_of
-from proxy.interpret.meaning import Meaning, Part, RateLimit, Usage
-from proxy.interpret.usage import Counts, summed
+from proxy.interpret.meaning import Meaning, RateLimit, Usage
+from proxy.interpret.usage import Counts
 from proxy.interpret.values import HIGHEST, count, listed, mapping, number, string
 
 _SAID = frozenset(
@@ -37,6 +39,7 @@ class OpenAIRealtime(Dialect):
         self._listener: str | None = None  # the model that turns what was heard into text
         self._answers = 0
         self._open = False
+        self._shares, self._beside = Shares(), Shares()
 
     @classmethod
     def knows(cls, body: dict[str, Any]) -> bool:
@@ -119,10 +122,10 @@ class OpenAIRealtime(Dialect):
         counts.add(said)
         if counts.seen:
             self.counts.add(said, keep=True)
-            usage = audio_usage(counts)
+            usage = openai_usage(counts)
             if (seconds := milliseconds(mapping(said).get("billable_audio_seconds"))) is not None:
                 usage.others["audio_ms"] = seconds
-            meaning.usage = summed(meaning.usage, usage)
+            self._shares.add("answer", meaning.response_model, usage)
         error = mapping(mapping(response.get("status_details")).get("error"))
         if error and meaning.error is None and (failure := failure_of({"error": error})) is not None:
             failure.midstream = True
@@ -132,8 +135,8 @@ class OpenAIRealtime(Dialect):
     def _heard(self, data: dict[str, Any]) -> None:
         self.prompt("user", data.get("transcript"))
         usage: Usage | None = usage_of(data.get("usage"), Counts())
-        if usage is not None and len(self.meaning.parts) < MAX_CALLS:
-            self.meaning.parts.append(Part("transcription", self._listener, usage))
+        if usage is not None:
+            self._beside.add("transcription", self._listener, usage)
 
     def _limits(self, limits: list[Any]) -> None:
         found = []
@@ -150,12 +153,11 @@ class OpenAIRealtime(Dialect):
             self.meaning.problem = self.meaning.problem or "the session ended while a response was under way"
 
     def finish(self) -> None:
-        meaning = self.meaning
-        if not self._answers and meaning.parts:
-            # A session that only listens: what it heard is all there is to pay.
-            meaning.shares, meaning.parts = meaning.parts, []
-            for share in meaning.shares:
-                meaning.usage = summed(meaning.usage, share.usage)
+        if self._answers:
+            share(self.meaning, self._shares)
+            self.meaning.parts = self._beside.parts()
+        else:  # a session that only listens: what it heard is all there is to pay
+            share(self.meaning, self._beside)
         super().finish()
         if self.meaning.tool_calls and self.meaning.finish_reason_norm == "stop":
             self.meaning.finish_reason_norm = "tool_calls"

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from proxy.interpret.dialects.base import Dialect, Route
 from proxy.interpret.dialects.openai_chat import reported_pico
+from proxy.interpret.dialects.openai_usage import openai_usage
 from proxy.interpret.failures import MAX_MESSAGE
 from proxy.interpret.meaning import Failure, Meaning, Rating, Usage
-from proxy.interpret.usage import added
 from proxy.interpret.values import count, listed, mapping, string
 
 _CALLS = {
@@ -184,20 +184,7 @@ class OpenAIResponses(Dialect):
         self.meaning.first_reasoning_us = reasoning
 
     def _usage(self) -> Usage:
-        get = self.counts.get
-        given, made, total = get("input_tokens"), get("output_tokens"), get("total_tokens")
-        usage = Usage(
-            input_tokens=given,
-            output_tokens=made,
-            total_tokens=added(given, made) if total is None else total,
-            cache_read_tokens=get("input_tokens_details.cached_tokens"),
-            cache_write_tokens=get("input_tokens_details.cache_write_tokens"),
-            reasoning_tokens=get("output_tokens_details.reasoning_tokens"),
-            input_audio_tokens=get("input_tokens_details.audio_tokens"),
-            input_image_tokens=get("input_tokens_details.image_tokens"),
-            output_audio_tokens=get("output_tokens_details.audio_tokens"),
-            output_image_tokens=get("output_tokens_details.image_tokens"),
-        )
+        usage = openai_usage(self.counts)
         searches = sum(map(_searches, self._output or ()))
         if searches:
             usage.others["web_searches"] = searches

@@ -63,10 +63,10 @@ class OpenAIResponsesSocket(Dialect):
         if inner.counts.seen:
             self.counts.add(inner.counts.last, keep=True)
         inner.finish()
-        self.meaning.media += inner.meaning.media
         self._answers.add(inner.meaning, at_us)
 
     def finish(self) -> None:
         if self._under_way is not None and self._under_way.meaning.response_id is not None:
             self._close(self._under_way, 0)
+        self._answers.finish()
         super().finish()

@@ -72,11 +72,20 @@ _FREE = (
     Route(re.compile(r".*/interactions/[^/]+(?:/cancel)?/?"), "metadata", ("POST", "DELETE"), billed=False),
     Route(re.compile(r".*/conversations(?:/.*)?"), "metadata", ("GET", "PATCH", "DELETE"), billed=False),
     Route(re.compile(r".*/conversations/[^/]+/items(?:/.*)?"), "metadata", _ANY, billed=False),
-    Route(re.compile(r".*/realtime/(?:client_secrets|sessions|transcription_sessions|calls(?:/.*)?)/?"), "metadata"),
+    Route(
+        re.compile(r".*/realtime/(?:client_secrets|sessions|transcription_sessions|calls(?:/.*)?)/?"),
+        "metadata",
+        billed=False,
+    ),
     Route(
         re.compile(r".*/api/(?:tags|show|ps|version|pull|push|create|copy|delete|blobs/.*)/?"), "metadata", _ANY, False
     ),
-    Route(re.compile(r".*/(?:health|metrics|props|slots|apply-template|version|ping|detokenize)/?"), "metadata", _ANY),
+    Route(
+        re.compile(r".*/(?:health|metrics|props|slots|apply-template|version|ping|detokenize)/?"),
+        "metadata",
+        _ANY,
+        False,
+    ),
     Route(re.compile(r".*/moderations/?"), "moderation", billed=False),
     Route(re.compile(r".*/(?:generation|key|credits|auth/key)/?"), "metadata", ("GET",), billed=False),
 )

@@ -82,11 +82,16 @@ def _hostile(key: UUID) -> MeaningRow:
         model_served=f"=cmd({HOSTILE})",
         finish_reason=HOSTILE,
         usage_state="missing",
+        estimated_input_tokens=40,
+        estimated_output_tokens=7,
         interpretation_error=f"interpretation failed: {HOSTILE}",
         data=_data(
             error={"type": HOSTILE, "code": None, "message": HOSTILE, "status": 429},
             tool_calls=[{"id": None, "name": HOSTILE, "arguments": HOSTILE}],
             problem=HOSTILE,
+            usage={"others": {HOSTILE: 3}},
+            facts={"upstream_provider": HOSTILE, "results": {HOSTILE: 1}},
+            media=[{"side": "response", "kind": HOSTILE, "first": 0, "last": 2, "size": 9}],
             cost={"lines": [], "reason": HOSTILE},
         ),
         ratings=[RatingRow(1, HOSTILE, HOSTILE, None, True)],
@@ -121,5 +126,9 @@ def _lossy(key: UUID) -> MeaningRow:
         cost_pico=150_000_000,
         cost_reported_pico=2 * 10**11,
         cost_status="estimated",
-        data=_data(),
+        data=_data(
+            usage={"input_tokens": 1000, "output_tokens": 0, "others": {"audio_ms": 9500, "web_searches": 2}},
+            facts={"upstream_provider": "Groq", "timings_s": {"queue": 0.5}, "counted_input_tokens": 1400},
+            media=[{"side": "request", "kind": "image/png", "first": 1, "last": 1, "size": 10}],
+        ),
     )

@@ -66,6 +66,29 @@ def test_show_tells_people(wiretape: Command, ids: Ids) -> None:
     assert "unpriced; no prices of the upstream local are known" in wiretape("show", ids["packed"]).text
 
 
+def test_show_tells_units_media_and_what_only_some_say(wiretape: Command, ids: Ids) -> None:
+    text = wiretape("show", ids["lossy"]).text
+    for said in (
+        "9.5 s heard, 2 web searches",
+        "image/png in the request (chunk 1)",
+        "upstream provider Groq, timings s (queue 0.5), counted input tokens 1,400",
+    ):
+        assert said in text
+    shown = wiretape("show", ids["lossy"], "--format", "json").json
+    assert (shown["upstream_provider"], shown["units"]) == ("Groq", {"audio_ms": 9500, "web_searches": 2})
+    assert shown["media"] == [{"side": "request", "kind": "image/png", "first": 1, "last": 1, "size": 10}]
+
+
+def test_an_estimate_is_marked_and_stands_apart(wiretape: Command, ids: Ids) -> None:
+    assert "unknown (missing); estimated from the texts: 40 in, 7 out" in wiretape("show", ids["hostile"]).text
+    shown = wiretape("show", ids["hostile"], "--format", "json").json
+    assert (shown["estimated_input_tokens"], shown["estimated_output_tokens"]) == (40, 7)
+    assert (shown["input_tokens"], shown["output_tokens"]) == (None, None)
+    assert wiretape("spend", "--format", "json").json["total"]["input_tokens"] == 1364 + 10 + 1000
+    (listed,) = [row for row in wiretape("ls", "--format", "json").json if row["id"] == str(ids["hostile"])]
+    assert listed["estimated_output_tokens"] == 7
+
+
 @pytest.mark.parametrize(
     "command", [("show", "hostile"), ("explain", "hostile"), ("ls",), ("spend",), ("credentials",)]
 )

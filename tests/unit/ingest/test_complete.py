@@ -99,7 +99,7 @@ def test_all_of_a_meaning() -> None:
     assert (data["usage_conflict"], data["problem"], data["prompt_block_reason"]) == (True, "a part of it", "SAFETY")
     assert data["usage"]["others"] == {"searches": 2}
     assert (data["usage"]["input_tokens"], data["usage"]["reasoning_tokens"]) == (10, None)
-    assert data["parts"] == [{"kind": "advisor", "model": "m-2", "usage": {**data["parts"][0]["usage"]}}]
+    assert data["parts"] == [{"kind": "advisor", "model": "m-2", "usage": {**data["parts"][0]["usage"]}, "size": None}]
     assert data["tool_calls"] == [{"id": "1", "name": "f", "arguments": '{"a":\ufffd}'}]
     assert data["cost"] == {
         "lines": [{"kind": "input", "amount": 5, "rate": "1", "pico": 5, "model": "m"}],

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import Any
+from uuid import UUID
 
+from proxy.ingest.again import reprice
+from proxy.interpret.price import Pricing
+from proxy.store.engine import open_engine
 from tests.support.journals import Entry, House, exchange, merged
 from tests.support.streams import streams
 from tests.support.websocket import Frame, Op
@@ -46,6 +51,21 @@ def test_results_of_a_batch_count_once(house: House) -> None:
     assert house.query("SELECT n.value FROM exchanges e JOIN names n ON n.id = e.model_asked")[0] == (
         "claude-sonnet-4-5-20250929",
     )
+
+
+def test_shares_are_priced_again_from_what_is_stored(house: House) -> None:
+    house.record(fetched(1, "b1"))
+    house.interpret()
+    before = house.query("SELECT cost_pico, cost_status FROM exchanges")
+    stored = json.loads(house.one("SELECT data FROM meanings"))["shares"]
+    assert [(share["model"], share["size"]) for share in stored] == [("claude-sonnet-4-5-20250929", 10)]
+    engine = open_engine(house.url, create=False)
+    try:
+        steps = list(reprice(engine, UUID(int=0), None, UTC, Pricing()))
+    finally:
+        engine.dispose()
+    assert [(step.written.exchanges, step.written.changed) for step in steps] == [(1, 0)]
+    assert house.query("SELECT cost_pico, cost_status FROM exchanges") == before
 
 
 def test_a_session_without_an_id_counts_each_time(house: House) -> None:

@@ -42,6 +42,12 @@ def test_what_is_no_form() -> None:
     broken.feed(1, b"--b\r\n")
 
 
+def test_a_field_may_be_called_as_it_likes() -> None:
+    made = Form("multipart/form-data; boundary=b")
+    made.feed(0, b'--b\r\nContent-Disposition: form-data; name="filename"\r\n\r\nx\r\n--b--\r\n')
+    assert (made.fields, made.files, made.problem) == ({"filename": "x"}, [], None)
+
+
 def test_bounds() -> None:
     many = Form("multipart/form-data; boundary=b")
     part = b'--b\r\nContent-Disposition: form-data; name="n"\r\n\r\nv\r\n'

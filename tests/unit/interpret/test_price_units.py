@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from proxy.interpret.dialects.base import MAX_CALLS
+from proxy.interpret.dialects.several import Shares, share
 from proxy.interpret.meaning import Meaning, Part, Usage
 from proxy.interpret.price import UNITS, Asked, Cost, cost, per
 from proxy.interpret.rates import OwnPrice, OwnPrices
@@ -116,3 +118,31 @@ def test_results_of_a_batch_cost_half() -> None:
 def test_what_rates_are_for() -> None:
     kinds = ("input", "character", "web_search", "page", "request", "audio_hour")
     assert [per(kind) for kind in kinds] == ["million", "million", "1,000", "1,000", "1,000", "hour"]
+
+
+GEMINI = "https://generativelanguage.googleapis.com"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "usd"), [([1000] * 300, "0.375"), ([100_000] * 3, "0.375"), ([250_000, 50_000], "0.6875")]
+)
+def test_many_small_answers_do_not_cost_what_a_large_one_does(inputs: list[int], usd: str) -> None:
+    """300,000 tokens at 1.25 for a million, or at 2.5 those of an input of more than 200,000."""
+    shares = Shares()
+    for given in inputs:
+        shares.add("answer", "gemini-2.5-pro", Usage(given, 0))
+    meaning = Meaning(response_model="gemini-2.5-pro", usage_state="complete")
+    share(meaning, shares)
+    assert meaning.usage is not None
+    assert meaning.usage.input_tokens == 300_000
+    found = cost(meaning, Asked("gemini", GEMINI, LATELY), NONE)
+    assert (found.pico, found.status) == (pico(usd), "exact")
+
+
+def test_shares_stay_few() -> None:
+    shares = Shares()
+    for number in range(MAX_CALLS + 100):
+        shares.add("answer", f"m{number}", Usage(1))
+    parts, total = shares.parts(), shares.total()
+    assert total is not None
+    assert (len(parts), total.input_tokens) == (MAX_CALLS, MAX_CALLS + 100)

@@ -12,7 +12,7 @@ from proxy.store.engine import reading
 from proxy.store.names import first_id
 from proxy.store.read import Filters, list_exchanges
 from proxy.store.schema import COSTLY, SLOW, exchanges, literally
-from proxy.store.unread import count_unread, unread
+from proxy.store.unread import count_unread, not_understood, unread
 from proxy.store.write import Writer
 from tests.unit.store.support import BEGAN_US, DAY, exchange, ids, opened
 
@@ -79,6 +79,12 @@ def test_the_other_conditions_use_theirs(filled: Engine, condition: str, index: 
     query = select(exchanges).where(literally(condition)).order_by(exchanges.c.id.desc()).limit(50)
     (plan,) = plans(filled, lambda connection: connection.execute(query))
     assert index in plan
+
+
+def test_what_was_not_understood_is_found_without_a_scan(filled: Engine) -> None:
+    (plan,) = plans(filled, not_understood)
+    assert "USING INDEX exchanges_not_understood" in plan
+    assert "TEMP B-TREE" not in plan
 
 
 @pytest.mark.parametrize("column", ["model_asked", "credential", "virtual_key", "session"])

@@ -77,6 +77,11 @@ def test_sound_is_billed_by_the_character() -> None:
     assert (meaning.first_visible_us, meaning.complete) == (STEP_US, True)
 
 
+def test_sound_may_begin_with_what_looks_blank() -> None:
+    meaning = read(b"\n \t" + bytes(97), SPOKEN, "audio/pcm", request=b'{"model":"tts-1","input":"x"}')
+    assert media(meaning) == [("response", "audio/pcm", 0, 0, 100)]
+
+
 def test_sound_of_a_model_with_tokens_has_a_count_in_streams_only() -> None:
     asked = b'{"model":"gpt-4o-mini-tts","input":"Hello there!","voice":"alloy"}'
     meaning = read(bytes(5000), SPOKEN, "audio/wav", request=asked)

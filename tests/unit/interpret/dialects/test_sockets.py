@@ -108,9 +108,9 @@ def test_a_session_that_only_listens() -> None:
     )  # fmt: skip
     assert meaning.usage is not None
     assert (meaning.usage.input_tokens, meaning.usage.total_tokens, meaning.usage_state) == (20, 24, "complete")
-    assert [(part.kind, part.model, part.usage.input_tokens) for part in meaning.shares] == [
-        ("transcription", "gpt-4o-transcribe", 10)
-    ] * 2
+    assert [(part.kind, part.model, part.usage.input_tokens, part.size) for part in meaning.shares] == [
+        ("transcription", "gpt-4o-transcribe", 20, 10)
+    ]
     assert (meaning.parts, meaning.terminator, meaning.complete) == ([], kind, True)
 
 
