@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.interpret.dialects.base import MAX_CALLS
 from tests.unit.interpret.reading import read_json, read_socket
 
 REALTIME = "/v1/realtime?model=gpt-realtime"
@@ -229,3 +230,13 @@ def test_no_session_no_tokens(target: str) -> None:
     """A GET that was not switched to a WebSocket."""
     meaning = read_json({"object": "list", "data": []}, target, method="GET")
     assert (meaning.usage, meaning.usage_state) == (None, "none")
+
+
+def test_media_of_many_answers_have_a_bound() -> None:
+    """Sound and pictures by turns, which are never one."""
+    sound = ("came", {"type": "response.audio.delta", "delta": "B" * 20})
+    draft = ("came", {"type": "response.image_generation_call.partial_image", "partial_image_b64": "A" * 20})
+    done = ("came", {"type": "response.completed", "response": {"id": "r", "status": "completed"}})
+    meaning = read_socket(*([*[sound, draft] * 1500, done] * 2), target=RESPONSES)
+    assert [each.kind for each in meaning.media[:3]] == ["audio", "image", "audio"]
+    assert len(meaning.media) == MAX_CALLS
