@@ -19,7 +19,8 @@ STALE_AFTER = 10.0  # seconds without a sign of life
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One process's last word. `facts` are the role's own; `alive` is judged from the process table."""
+    """One process's last word. `facts` are the role's own; `alive` is judged from the process table, or where that is
+    another one (each container has its own) by whether it spoke just now."""
 
     role: str
     pid: int
@@ -37,7 +38,7 @@ class StatusFile:
 
     def __init__(self, home: Path, role: str) -> None:
         self._path = home / "status" / f"{role}-{os.getpid()}.json"
-        self._frame = {"role": role, "pid": os.getpid(), "born": _born(os.getpid())}
+        self._frame = {"role": role, "pid": os.getpid(), "born": _born(os.getpid()), "table": _table()}
 
     def write(self, facts: dict[str, Any]) -> None:
         draft = self._path.with_suffix(".new")
@@ -56,13 +57,16 @@ class StatusFile:
 
 def read_all(home: Path) -> list[Status]:
     """Every status in the home, of living and dead processes; half-written or foreign files are passed over."""
-    found = []
+    found, here = [], _table()
     for path in sorted((home / "status").glob("*-*.json")):
         try:
             data = msgspec.json.decode(path.read_bytes())
-            pid, born = int(data["pid"]), data["born"]
-            alive = born is not None and _born(pid) == born
-            status = Status(str(data["role"]), pid, alive, float(data["written"]), dict(data["facts"]))
+            pid, born, written = int(data["pid"]), data["born"], float(data["written"])
+            if data.get("table") in (None, here):
+                alive = born is not None and _born(pid) == born
+            else:
+                alive = time.time() - written < STALE_AFTER
+            status = Status(str(data["role"]), pid, alive, written, dict(data["facts"]))
         except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
             continue
         found.append(status)
@@ -82,3 +86,11 @@ def _born(pid: int) -> str | None:
         return None
     fields = stat.rsplit(b")", 1)[1].split()
     return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def _table() -> str | None:
+    """Which process table this process is in; None where the kernel does not say."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None

@@ -11,6 +11,8 @@ import sys
 import pytest
 from hypothesis import settings
 
+from tests.support.databases import KINDS
+
 # Whatever the user wishes elsewhere: each of the processes that share the work would rewrite all tests' asserts anew.
 sys.dont_write_bytecode = False
 
@@ -38,3 +40,10 @@ def needs(tool: str) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{tool} is not installed, and CI must not skip what needs it", pytrace=False)
     pytest.skip(f"{tool} is not installed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks for a `kind` of database runs on each, but for what is marked as one engine's own."""
+    if "kind" in metafunc.fixturenames:
+        chosen = metafunc.definition.get_closest_marker("engines")
+        metafunc.parametrize("kind", KINDS if chosen is None else chosen.args, scope="function")

@@ -1,6 +1,7 @@
 """The first tables: exchanges, their bytes and headers, what repeats, and the places that later versions fill.
 
-Frozen: this is what the databases of the first version hold. It must not import the live schema.
+Frozen: this is what the databases of the first version hold. It must not import the live schema. The first version had
+SQLite only; what Postgres gets here is the same, so that later revisions find one starting point.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, TSVECTOR
 
 revision = "0001"
 down_revision = None
@@ -24,10 +25,15 @@ _TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "float": sa.Float(),
     "flag": sa.Boolean(),
     "text": sa.Text(),
-    "json": sa.Text().with_variant(JSONB(), "postgresql"),
+    "json": sa.Text().with_variant(JSON(), "postgresql"),
     "blob": sa.LargeBinary(),
     "uuid": sa.LargeBinary(16).with_variant(sa.Uuid(), "postgresql"),
+    "words": TSVECTOR(),
 }
+
+
+def _on_postgres() -> bool:
+    return op.get_bind().dialect.name == "postgresql"
 
 
 def _table(name: str, key: str, columns: str, *, rowid: bool = False, unique: str = "") -> None:
@@ -40,7 +46,12 @@ def _table(name: str, key: str, columns: str, *, rowid: bool = False, unique: st
     made.append(sa.PrimaryKeyConstraint(*key.split()))
     if unique:
         made.append(sa.UniqueConstraint(*unique.split()))
-    op.create_table(name, *made, sqlite_with_rowid=rowid)
+    by = "id" if name == "exchanges" else "exchange_id" if key.startswith("exchange_id") else None
+    if by is None or not _on_postgres():
+        op.create_table(name, *made, sqlite_with_rowid=rowid)
+    else:
+        op.create_table(name, *made, postgresql_partition_by=f"RANGE ({by})")
+        op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
 
 
 def _index(name: str, table: str, columns: str, where: str = "") -> None:
@@ -51,12 +62,12 @@ def _index(name: str, table: str, columns: str, where: str = "") -> None:
 def upgrade() -> None:
     _create_tables()
     _create_indexes()
-    if op.get_bind().dialect.name == "sqlite":
+    if not _on_postgres():
         op.get_bind().exec_driver_sql(
             "CREATE VIRTUAL TABLE texts_index USING fts5(data, content='', tokenize='unicode61 remove_diacritics 2')"
         )
-    for name, select in _VIEWS.items():
-        op.get_bind().exec_driver_sql(f"CREATE VIEW {name} AS {select}")
+        for name, select in _VIEWS.items():
+            op.get_bind().exec_driver_sql(f"CREATE VIEW {name} AS {select}")
 
 
 def downgrade() -> None:
@@ -91,7 +102,8 @@ def _create_tables() -> None:
         "estimated_output_tokens:big usage_state:int cost_pico:big cost_reported_pico:big cost_status:int price:int "
         "interpretation_error:text interpreter:int failed:flag counted:flag",
     )
-    _table("response_ids", "hash exchange_id", "hash:big! exchange_id:uuid!")
+    if not _on_postgres():
+        _table("response_ids", "hash exchange_id", "hash:big! exchange_id:uuid!")
     _table("chunks", "exchange_id seq", "exchange_id:uuid! side:small! seq:big! at_us:big! data:blob!", rowid=True)
     _table(
         "tapes",
@@ -124,13 +136,11 @@ def _create_tables() -> None:
         "exchange_id seq",
         "exchange_id:uuid! seq:big! side:small! category:int! level:int score:float blocked:flag",
     )
-    _table(
-        "texts",
-        "id",
-        "id:serial! exchange_id:uuid! seq:big! role:int session:int hash:blob data:text!",
-        rowid=True,
-        unique="exchange_id seq",
-    )
+    of_text = "exchange_id:uuid! seq:big! role:int session:int hash:blob data:text!"
+    if _on_postgres():
+        _table("texts", "exchange_id seq", f"{of_text} words:words")
+    else:
+        _table("texts", "id", f"id:serial! {of_text}", rowid=True, unique="exchange_id seq")
     _create_spend_tables()
 
 
@@ -169,6 +179,10 @@ def _create_indexes() -> None:
     _index("tag_set_items_value", "tag_set_items", "name value set_id")
     _index("exchange_tags_value", "exchange_tags", "name value exchange_id")
     _index("texts_session", "texts", "session hash", "session IS NOT NULL")
+    if _on_postgres():
+        _index("exchanges_response", "exchanges", "response_id", "response_id IS NOT NULL")
+        _index("texts_waiting", "texts", "exchange_id", "words IS NULL")
+        op.create_index("texts_words", "texts", ["words"], postgresql_using="gin")
 
 
 _VIEWS = {

@@ -29,7 +29,7 @@ def upgrade(
     chosen = settings(ctx)
     from proxy.config import prepare_home
     from proxy.store import migrate
-    from proxy.store.engine import file_of, open_engine, revision
+    from proxy.store.engine import open_engine, place_of, revision
 
     prepare_home(chosen.home)
     check_database_file(chosen.database)
@@ -39,7 +39,7 @@ def upgrade(
         migrate.upgrade(engine)
         after = revision(engine)
         done = "is at revision" if before == after else "was brought to revision"
-        render.say(render.safe(f"{file_of(engine)} {done} {after}"))
+        render.say(render.safe(f"{place_of(engine)} {done} {after}"))
     finally:
         engine.dispose()
 

@@ -147,8 +147,8 @@ def _database(report: Report, settings: Settings, picture: Picture) -> None:
             with store_engine.reading(opened) as connection:
                 stored = counts(connection)
                 foreign = not_understood(connection)
+                facts["bytes"] = store_engine.size(connection)
             facts["revision"] = store_engine.revision(opened)
-            facts["bytes"] = _file_bytes(store_engine.file_of(opened))
         finally:
             opened.dispose()
     except WiretapeError as error:
@@ -198,11 +198,6 @@ def _exchanges(report: Report, stored: Counts, picture: Picture) -> None:
     }
     if summed.missing:
         report.problems.append(f"{summed.missing} exchanges were numbered by forward and never found in a journal")
-
-
-def _file_bytes(path: Path) -> int:
-    files = (path, path.with_name(path.name + "-wal"))
-    return sum(each.stat().st_size for each in files if each.exists())
 
 
 def _roles(report: Report, home: Path, picture: Picture) -> None:

@@ -125,8 +125,8 @@ def _missing_file(url: str) -> Path | None:
 
 
 def _file(url: str) -> Path | None:
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    return Path(path) if path != url else None
+    path = url.removeprefix("sqlite:///")
+    return Path(path.partition("?")[0]) if path != url else None
 
 
 def foreign_packages() -> list[str]:

@@ -207,7 +207,7 @@ class Settings(_Section):
         default="sqlite:///<home>/wiretape.db",
         validate_default=True,
         repr=False,  # it may hold a password
-        description="Where recordings are stored: sqlite:/// and the path of a file.",
+        description="Where recordings are stored: sqlite:/// and the path of a file, or postgresql://USER@HOST/NAME.",
     )
     reporting_time_zone: TimeZone = Field(
         default="UTC",

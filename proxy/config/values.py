@@ -31,7 +31,7 @@ _LONGEST = Decimal(3650 * 86400)  # what every clock, timer and poll can still h
 _LARGEST = Decimal(2**62)
 _RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e-[0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
-_DATABASES = ("sqlite:///", "postgresql://")  # whether it can serve the second one is for the store to say
+_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)  # the rest is for the store to understand
 
 
 def _amount(value: object, units: Mapping[str, Decimal], most: Decimal) -> Decimal | None:
@@ -227,10 +227,13 @@ def folder(value: object, environ: Mapping[str, str], what: str = "a folder's pa
 def database_url(value: str, home: Path, environ: Mapping[str, str]) -> str:
     """`<home>` filled in; the path of an SQLite file made absolute."""
     url = value.replace("<home>", str(home))
-    if not url.startswith(_DATABASES):
-        raise ValueError('must name an SQLite file, such as "sqlite:///<home>/wiretape.db"')
-    if not url.startswith("sqlite:///"):
+    if _POSTGRES.match(url):
         return url
+    if not url.startswith("sqlite:///"):
+        raise ValueError(
+            'must name an SQLite file, such as "sqlite:///<home>/wiretape.db", or a Postgres database, such as'
+            ' "postgresql://user:password@host/wiretape"'
+        )
     path = url.removeprefix("sqlite:///")
     if path in {"", ":memory:"} or "?" in path:
         raise ValueError("must name a file, which several processes share, and nothing else")

@@ -82,13 +82,15 @@ def reprice(engine: Engine, since: UUID, until: UUID | None, zone: tzinfo, prici
 
 def _price(row: Costed, pricing: Pricing) -> bool:
     """Set a row's cost to what it is now; whether that is another."""
-    had = (row.cost_pico, row.cost_reported_pico, row.cost_status, row.price, row.data)
+    had = (row.cost_pico, row.cost_reported_pico, row.cost_status)
+    before = row.price, row.data
     data = msgspec.json.decode(row.data, type=dict[str, Any])
     found = pricing.cost(meaning_of(row, data), row.upstream, row.started_us)
     row.cost_pico, row.cost_reported_pico, row.cost_status = found.pico, found.reported_pico, found.status
     row.price = price_json(found)
     row.data = clean.json(data | {"cost": cost_data(found)})
-    return had != (row.cost_pico, row.cost_reported_pico, row.cost_status, row.price, row.data)
+    same = all(clean.same_json(*each) for each in zip(before, (row.price, row.data), strict=True))
+    return had != (row.cost_pico, row.cost_reported_pico, row.cost_status) or not same
 
 
 def meaning_of(row: Costed, data: Mapping[str, Any]) -> Meaning:

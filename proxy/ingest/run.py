@@ -32,7 +32,7 @@ from proxy.journal.writer import segment_name
 from proxy.log import safe
 from proxy.status import StatusFile, forget, read_all
 from proxy.store import Engine
-from proxy.store.engine import check_version, let_go, open_engine, require_file
+from proxy.store.engine import check_version, let_go, open_engine, require_same
 from proxy.store.errors import DatabaseAway, DatabaseTooNew, DatabaseTooOld
 from proxy.store.fulltext import index_some
 from proxy.store.rows import JournalRow
@@ -240,11 +240,11 @@ class Ingest:
 
         def check() -> None:
             """Again and again: the file may be moved while nothing is to be stored, and a newer program upgrade it."""
-            require_file(engine)
+            require_same(engine)
             check_version(engine)
 
         self._check_database = check
-        writer = Writer(engine)
+        writer = Writer(engine, beside=True)
         claim_fingerprints(writer, self._options.fingerprint_id)
         pricing = Pricing(OwnPrices(tuple(self._options.prices)), self._options.addresses)
         interpreter = Interpreter(engine, writer, self._attempts, self._claim_zone(writer), pricing)

@@ -7,11 +7,12 @@ usage, and only for an id that nobody has counted; it gives way to the POST that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from proxy.store.engine import execute, execute_many
 from proxy.store.rollups import lots, marks
 
 Key = tuple[bytes, int]
@@ -51,23 +52,31 @@ def response_key(response_id: str | None, upstream: int | None) -> Key | None:
 
 
 def settle(connection: Connection, bills: Sequence[Bill]) -> Settled:
-    """Decide in the order given, and write down who counts for what."""
-    claims = _claims(connection, {key for bill in bills for key in (bill.key, bill.earlier) if key is not None})
-    before = dict(claims)
-    settled = Settled({}, [])
-    for bill in bills:
-        claimed = bill.key if bill.counts and bill.carries_usage else None
-        if bill.earlier is not None and bill.earlier != claimed:
-            held = claims.get(bill.earlier)
-            if held is not None and held.exchange == bill.exchange:
-                del claims[bill.earlier]
-        settled.counted[bill.exchange] = bill.counts and _counts(bill, claimed, claims, settled)
-    _write(connection, before, claims)
-    return settled
+    """Decide in the order given, and write down who counts for what.
+
+    Another node may claim a response at the same moment: then what it wrote down is read, and all is decided again.
+    """
+    keys = {key for bill in bills for key in (bill.key, bill.earlier) if key is not None}
+    while True:
+        claims = _claims(connection, keys)
+        before = dict(claims)
+        settled = Settled({}, [])
+        given = {bill.exchange for bill in bills}
+        for bill in bills:
+            claimed = bill.key if bill.counts and bill.carries_usage else None
+            if bill.earlier is not None and bill.earlier != claimed:
+                held = claims.get(bill.earlier)
+                if held is not None and held.exchange == bill.exchange:
+                    del claims[bill.earlier]
+            settled.counted[bill.exchange] = bill.counts and _counts(bill, claimed, claims, settled, given)
+        if _write(connection, before, claims):
+            return settled
 
 
-def _counts(bill: Bill, claimed: Key | None, claims: dict[Key, _Claim], settled: Settled) -> bool:
-    """Whether a bill counts; takes the claim for it where it may."""
+def _counts(
+    bill: Bill, claimed: Key | None, claims: dict[Key, _Claim], settled: Settled, given: Collection[bytes]
+) -> bool:
+    """Whether a bill counts; takes the claim for it where it may. `given` are all that are being decided on."""
     if claimed is None:
         return not bill.retrieves
     holder = claims.get(claimed)
@@ -83,35 +92,42 @@ def _counts(bill: Bill, claimed: Key | None, claims: dict[Key, _Claim], settled:
     claims[claimed] = _Claim(bill.exchange, retrieved=False, there=True)
     if holder.exchange in settled.counted:
         settled.counted[holder.exchange] = False
-    else:
+    elif holder.exchange not in given:  # else its turn is still to come
         settled.uncounted.append(holder.exchange)
     return True
 
 
 def _claims(connection: Connection, keys: Iterable[Key]) -> dict[Key, _Claim]:
-    found = {}
     wanted = set(keys)
+    found: dict[Key, tuple[bytes, bool]] = {}
     for lot in lots(sorted({key[0] for key in wanted})):
-        sql = f"""SELECT b.response_key, b.upstream, b.exchange, b.retrieved, e.id IS NOT NULL
-            FROM billed b LEFT JOIN exchanges e ON e.id = b.exchange
-            WHERE b.response_key IN ({marks(lot)})"""  # noqa: S608 - question marks
-        for hashed, upstream, exchange, retrieved, there in connection.exec_driver_sql(sql, tuple(lot)).fetchall():
+        sql = f"""SELECT response_key, upstream, exchange, retrieved FROM billed
+            WHERE response_key IN ({marks(lot)})"""  # noqa: S608 - question marks
+        for hashed, upstream, exchange, retrieved in execute(connection, sql, lot).fetchall():
             if (hashed, upstream) in wanted:
-                found[hashed, upstream] = _Claim(exchange, bool(retrieved), bool(there))
-    return found
+                found[hashed, upstream] = exchange, bool(retrieved)
+    there: set[bytes] = set()
+    for lot in lots({exchange for exchange, _ in found.values()}):
+        sql = f"SELECT id FROM exchanges WHERE id IN ({marks(lot)})"  # noqa: S608 - question marks
+        there.update(row[0] for row in execute(connection, sql, lot).fetchall())
+    return {key: _Claim(exchange, retrieved, exchange in there) for key, (exchange, retrieved) in found.items()}
 
 
-def _write(connection: Connection, before: dict[Key, _Claim], claims: dict[Key, _Claim]) -> None:
+def _write(connection: Connection, before: dict[Key, _Claim], claims: dict[Key, _Claim]) -> bool:
+    """Whether all was as it was when it was read; else nothing can be said yet."""
     gone = [key for key in before if key not in claims]
-    if gone:
-        connection.exec_driver_sql("DELETE FROM billed WHERE response_key = ? AND upstream = ?", gone)
-    made = [
-        (*key, claim.exchange, claim.retrieved)
-        for key, claim in claims.items()
-        if key not in before or before[key][:2] != claim[:2]
-    ]
-    if made:
-        sql = """INSERT INTO billed (response_key, upstream, exchange, retrieved) VALUES (?, ?, ?, ?)
-            ON CONFLICT (response_key, upstream) DO UPDATE SET exchange = excluded.exchange,
-            retrieved = excluded.retrieved"""
-        connection.exec_driver_sql(sql, made)
+    execute_many(connection, "DELETE FROM billed WHERE response_key = ? AND upstream = ?", gone)
+    taken = [(key, claim) for key, claim in claims.items() if key in before and before[key][:2] != claim[:2]]
+    for (hashed, upstream), claim in sorted(taken):
+        sql = """UPDATE billed SET exchange = ?, retrieved = ?
+            WHERE response_key = ? AND upstream = ? AND exchange = ?"""
+        held = before[hashed, upstream].exchange
+        if not execute(connection, sql, (claim.exchange, claim.retrieved, hashed, upstream, held)).rowcount:
+            return False
+    made = sorted((*key, claim.exchange, claim.retrieved) for key, claim in claims.items() if key not in before)
+    for lot in lots(made, 100):
+        sql = f"""INSERT INTO billed (response_key, upstream, exchange, retrieved)
+            VALUES {", ".join(["(?, ?, ?, ?)"] * len(lot))} ON CONFLICT (response_key, upstream) DO NOTHING"""  # noqa: S608 - question marks
+        if execute(connection, sql, [value for row in lot for value in row]).rowcount != len(lot):
+            return False
+    return True

@@ -75,6 +75,13 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def same_json(one: str | None, other: str | None) -> bool:
+    """Whether two texts are the same JSON: Postgres keeps what it means, not how it was written."""
+    if one == other or one is None or other is None:
+        return one == other
+    return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+
+
 def short_hash(value: str) -> int:
     """A signed 64-bit hash of clean text, the same in every process: what `response_ids` is looked up by."""
     return int.from_bytes(hashlib.sha256(text(value).encode()).digest()[:8], "big", signed=True)

@@ -14,25 +14,17 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
+from proxy.store.engine import execute, update_many
 from proxy.store.intern import Interner
 from proxy.store.meanings import Written
+from proxy.store.names import named
 from proxy.store.rollups import HIGHEST_PICO, Ledger, lots, marks
-from proxy.store.schema import NameKind
+from proxy.store.schema import NameKind, exchanges
+from proxy.store.schema_meaning import meanings
 
-_NAMES = ", ".join(
-    f"(SELECT value FROM names WHERE id = e.{each})"  # noqa: S608 - columns of ours
-    for each in (
-        "upstream",
-        "dialect",
-        "operation",
-        "model_asked",
-        "model_served",
-        "service_tier",
-        "usage_state",
-        "cost_status",
-    )
+_NAMES, _JOINS = named(
+    "upstream", "dialect", "operation", "model_asked", "model_served", "service_tier", "usage_state", "cost_status"
 )
-_PRICE = "(SELECT data FROM prices WHERE id = e.price)"
 
 
 @dataclass(slots=True)
@@ -59,10 +51,10 @@ def costed(connection: Connection, ids: Sequence[UUID]) -> list[Costed]:
     """Those of the exchanges that were understood, in the order of their ids."""
     found = []
     for lot in lots(sorted(each.bytes for each in ids)):
-        sql = f"""SELECT e.id, {_NAMES}, e.started_us, e.cost_pico, e.cost_reported_pico, {_PRICE}, m.data
-            FROM exchanges e JOIN meanings m ON m.exchange_id = e.id
+        sql = f"""SELECT e.id, {_NAMES}, e.started_us, e.cost_pico, e.cost_reported_pico, p.data, m.data
+            FROM exchanges e JOIN meanings m ON m.exchange_id = e.id {_JOINS} LEFT JOIN prices p ON p.id = e.price
             WHERE e.id IN ({marks(lot)}) ORDER BY e.id"""  # noqa: S608 - columns of ours
-        rows = connection.exec_driver_sql(sql, tuple(lot)).fetchall()
+        rows = execute(connection, sql, tuple(lot)).fetchall()
         found += [Costed(UUID(bytes=row[0]), *row[1:]) for row in rows]
     return found
 
@@ -79,10 +71,8 @@ def put_costs(connection: Connection, intern: Interner, rows: Sequence[Costed], 
         status = intern.name_id(connection, NameKind.COST_STATUS, row.cost_status)
         amounts = [clean.count(each, HIGHEST_PICO) for each in (row.cost_pico, row.cost_reported_pico)]
         values.append((*amounts, status, intern.price(connection, row.price), row.exchange.bytes))
-    sql = "UPDATE exchanges SET cost_pico = ?, cost_reported_pico = ?, cost_status = ?, price = ? WHERE id = ?"
-    connection.exec_driver_sql(sql, values)
-    data = [(row.data, row.exchange.bytes) for row in rows]
-    connection.exec_driver_sql("UPDATE meanings SET data = ? WHERE exchange_id = ?", data)
+    update_many(connection, exchanges, ("cost_pico", "cost_reported_pico", "cost_status", "price"), values)
+    update_many(connection, meanings, ("data",), [(row.data, row.exchange.bytes) for row in rows])
     after = ledger.add(keys)
     ledger.write()
     return Written(len(rows), len(rows), before, after)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from proxy.errors import UsageError
 from proxy.exchange import id_time_us
 from proxy.store import clean
-from proxy.store.engine import one
+from proxy.store.engine import execute, one
 from proxy.store.schema import NameKind
 from proxy.store.spend import Question, Spent, spend
 
@@ -37,7 +37,7 @@ def credentials(connection: Connection) -> list[Credential]:
     """All that ever came, with what they spent; the one that spent most first."""
     spent = {row.keys[0]: row.spent for row in spend(connection, Question(("credential",))).rows}
     found = []
-    for number, fingerprint, name in connection.exec_driver_sql(f"{_LIST} ORDER BY n.value").fetchall():
+    for number, fingerprint, name in execute(connection, f"{_LIST} ORDER BY n.value").fetchall():
         bounds = [_bound(connection, number, order) for order in ("ASC", "DESC")]
         found.append(Credential(number, fingerprint, name, bounds[0], bounds[1], spent.get(fingerprint, Spent())))
     return sorted(found, key=lambda each: (-each.spent.cost_pico, -each.spent.exchanges, each.fingerprint))
@@ -60,7 +60,7 @@ def find(connection: Connection, given: str) -> list[Credential]:
     Raises UsageError where there is none, or where a beginning fits several.
     """
     wanted = clean.capped(given.strip())
-    known = [Credential(*row) for row in connection.exec_driver_sql(f"{_LIST} ORDER BY n.value").fetchall()]
+    known = [Credential(*row) for row in execute(connection, f"{_LIST} ORDER BY n.value").fetchall()]
     named = [each for each in known if each.name == wanted]
     if named:
         return named
@@ -88,15 +88,15 @@ def call(connection: Connection, given: str, name: str) -> Credential:
         raise UsageError(f"{given!r} is the name of several credentials ({shown}): give a fingerprint")
     called = clean.capped(name.strip()) or None
     if called is None:
-        connection.exec_driver_sql("DELETE FROM credential_names WHERE credential = ?", (found[0].id,))
+        execute(connection, "DELETE FROM credential_names WHERE credential = ?", (found[0].id,))
     else:
         sql = """INSERT INTO credential_names (credential, name) VALUES (?, ?)
             ON CONFLICT (credential) DO UPDATE SET name = excluded.name"""
-        connection.exec_driver_sql(sql, (found[0].id, called))
+        execute(connection, sql, (found[0].id, called))
     return found[0]._replace(name=called)
 
 
 def names_of(connection: Connection) -> dict[str, str]:
     """Fingerprint -> name, of those that have one."""
-    rows = connection.exec_driver_sql(f"{_LIST} AND c.name IS NOT NULL").fetchall()
+    rows = execute(connection, f"{_LIST} AND c.name IS NOT NULL").fetchall()
     return {row[1]: row[2] for row in rows}

@@ -15,15 +15,14 @@ from uuid import UUID
 
 from sqlalchemy import Column, Connection, Engine, Table, delete, func, select
 
-from proxy.store import clean
 from proxy.store.engine import reclaim, writing
 from proxy.store.fulltext import drop_texts, drop_texts_of, forget_words
+from proxy.store.responses import forget
 from proxy.store.schema import (
     OF_EXCHANGE,
     changes,
     chunks,
     exchanges,
-    response_ids,
 )
 from proxy.store.schema_meaning import texts
 from proxy.store.sweep import SWEPT_COLUMNS, no_ids, note_used, sweep
@@ -128,8 +127,5 @@ def _delete(connection: Connection, ids: Sequence[UUID], responses: Sequence[str
     drop_texts_of(connection, [each.bytes for each in ids])
     for table in OF_EXCHANGE:
         connection.execute(delete(table).where(table.c.exchange_id.in_(ids)))
-    hashes = [clean.short_hash(response) for response in responses if response is not None]
-    if hashes:
-        gone = delete(response_ids).where(response_ids.c.hash.in_(hashes), response_ids.c.exchange_id.in_(ids))
-        connection.execute(gone)
+    forget(connection, [(response, each.bytes) for response, each in zip(responses, ids, strict=True)])
     connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))

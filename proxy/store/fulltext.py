@@ -1,6 +1,7 @@
-"""The full-text index over `texts`: SQLite's FTS5 without content, filled by a pass that lags behind ingest.
+"""Full text over `texts`, filled by a pass that lags behind ingest: which of the two indexes a database has.
 
-Up to which row of `texts` it got stands in `meta`. To take a text out, FTS5 wants it again just as it was put in.
+SQLite's FTS5 is in `fulltext_fts5.py`, Postgres' tsvector in `fulltext_tsvector.py`. Both find the exchanges that have
+all the words in one text, whatever case and accents they are written with.
 """
 
 from __future__ import annotations
@@ -8,73 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, column, select
-from sqlalchemy import text as sql_text
+from sqlalchemy import Connection, Engine, Select
 
-from proxy.store import clean
-from proxy.store.engine import one, reading, writing
+from proxy.store import clean, fulltext_fts5, fulltext_tsvector
+from proxy.store.engine import execute, is_shared
 from proxy.store.rollups import lots, marks
-from proxy.store.schema_meaning import texts
-
-INDEXED_TEXT = 256 * 1024
-"""Bytes of one text that are indexed."""
-
-INDEXED = "texts_indexed"
-"""The key in `meta`: all rows of `texts` up to this id are in the index."""
-
-_ROWS, _BYTES = 200, 256 * 1024  # of one transaction: some 50 ms
-_MERGED = 64  # pages a step of a merge
 
 
 def index_some(engine: Engine) -> bool:
     """Index texts that are not yet, in one short transaction; whether there are more."""
-    with reading(engine) as connection:
-        if one(connection, "SELECT 1 FROM texts WHERE id > ? LIMIT 1", _indexed(connection)) is None:
-            return False
-    with writing(engine) as connection:
-        after = _indexed(connection)
-        rows, size = [], 0
-        waiting = "SELECT id, substr(data, 1, ?) FROM texts WHERE id > ? ORDER BY id LIMIT ?"
-        for number, data in connection.exec_driver_sql(waiting, (INDEXED_TEXT, after, _ROWS)):
-            rows.append((number, _indexed_part(data)))
-            size += len(data)
-            if size >= _BYTES:
-                break
-        if rows:
-            connection.exec_driver_sql("INSERT INTO texts_index (rowid, data) VALUES (?, ?)", rows)
-            _set_indexed(connection, rows[-1][0])
-    return len(rows) == _ROWS or size >= _BYTES
+    return fulltext_tsvector.index_some(engine) if is_shared(engine) else fulltext_fts5.index_some(engine)
 
 
 def waiting(connection: Connection) -> int:
     """How many texts are not in the index."""
-    return int(one(connection, "SELECT count(*) FROM texts WHERE id > ?", _indexed(connection)) or 0)
+    return fulltext_tsvector.waiting(connection) if is_shared(connection) else fulltext_fts5.waiting(connection)
 
 
-def exchanges_with(words: str) -> Select[Any]:
+def exchanges_with(connection: Connection, words: str) -> Select[Any]:
     """The ids of the exchanges that have all the words in one text. Whatever is written is words, no query language."""
-    wanted = " ".join(f'"{word.replace(chr(34), chr(34) * 2)}"' for word in clean.text(words).split())
-    found = sql_text("SELECT rowid FROM texts_index WHERE texts_index MATCH :words").bindparams(words=wanted)
-    return select(texts.c.exchange_id).where(texts.c.id.in_(found.columns(column("rowid"))))
+    if is_shared(connection):
+        return fulltext_tsvector.exchanges_with(clean.text(words))
+    return fulltext_fts5.exchanges_with(clean.text(words))
 
 
 def drop_texts(connection: Connection, condition: str, values: Sequence[object]) -> None:
     """Delete the rows of `texts` that a condition with `?` names, from the index too."""
-    indexed = _indexed(connection)
-    if indexed:
-        sql = f"SELECT id, substr(data, 1, ?) FROM texts WHERE ({condition}) AND id <= ?"  # noqa: S608 - ours
-        found = connection.exec_driver_sql(sql, (INDEXED_TEXT, *values, indexed)).fetchall()
-        gone = [(number, _indexed_part(data)) for number, data in found]
-        if gone:
-            connection.exec_driver_sql(
-                "INSERT INTO texts_index (texts_index, rowid, data) VALUES ('delete', ?, ?)", gone
-            )
-    connection.exec_driver_sql(f"DELETE FROM texts WHERE {condition}", tuple(values))  # noqa: S608 - ours
-    if indexed:
-        # SQLite gives the ids of the newest rows again once these are gone.
-        highest = one(connection, "SELECT max(id) FROM texts") or 0
-        if highest < indexed:
-            _set_indexed(connection, highest)
+    if is_shared(connection):
+        execute(connection, f"DELETE FROM texts WHERE {condition}", values)  # noqa: S608 - ours
+    else:
+        fulltext_fts5.drop_texts(connection, condition, values)
 
 
 def drop_texts_of(connection: Connection, exchanges: Sequence[bytes]) -> None:
@@ -84,30 +48,6 @@ def drop_texts_of(connection: Connection, exchanges: Sequence[bytes]) -> None:
 
 
 def forget_words(engine: Engine) -> None:
-    """Rewrite the index without the words of deleted texts, which it only marks as gone; in short transactions."""
-    with writing(engine) as connection:
-        before = _merge(connection, -_MERGED)
-    while before:
-        with writing(engine) as connection:
-            before = _merge(connection, _MERGED)
-
-
-def _merge(connection: Connection, pages: int) -> bool:
-    """One step; whether there was something to do. Below zero: begin to merge everything into one."""
-    changed = "SELECT total_changes()"
-    before = one(connection, changed)
-    connection.exec_driver_sql("INSERT INTO texts_index (texts_index, rank) VALUES ('merge', ?)", (pages,))
-    return bool(one(connection, changed) - before >= 2)  # FTS5's own sign that it did something
-
-
-def _indexed_part(data: str) -> str:
-    return clean.capped(data, INDEXED_TEXT)
-
-
-def _indexed(connection: Connection) -> int:
-    return int(one(connection, "SELECT value FROM meta WHERE key = ?", INDEXED) or 0)
-
-
-def _set_indexed(connection: Connection, number: int) -> None:
-    sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-    connection.exec_driver_sql(sql, (INDEXED, str(number)))
+    """Take the words of deleted texts out of an index that only marked them as gone."""
+    if not is_shared(engine):
+        fulltext_fts5.forget_words(engine)

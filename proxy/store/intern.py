@@ -7,13 +7,14 @@ sweep has taken rows away meanwhile. Must not know exchanges.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import insert_many, one
+from proxy.store.engine import apart, execute, insert_many, one
 from proxy.store.headersets import HeaderSets
 from proxy.store.rows import Pairs
 from proxy.store.schema import NameKind, tag_set_items
@@ -69,7 +70,7 @@ class Interner:
         self._gained = False
 
     def begin(self, connection: Connection) -> None:
-        """To be called first in a transaction: under its lock no sweep can come between."""
+        """To be called first in a transaction: while it lasts no sweep can come between."""
         swept = one(connection, "SELECT value FROM meta WHERE key = ?", SWEPT)
         if swept != self._swept:
             self._forget()
@@ -98,12 +99,26 @@ class Interner:
             value = clean.capped(value)
         found = self._names.get((kind, value))
         if found is None:
-            named = (int(kind), clean.capped(value))
-            found = one(connection, "SELECT id FROM names WHERE kind = ? AND value = ?", *named)
-            if found is None:
-                found = one(connection, "INSERT INTO names (kind, value) VALUES (?, ?) RETURNING id", *named)
-                self._gained = True
-            self._names.put((kind, value), int(found))
+            found = self._row(connection, "names", ("kind", "value"), (int(kind), clean.capped(value)))
+            self._names.put((kind, value), found)
+        return found
+
+    def _row(
+        self, connection: Connection, table: str, keys: Sequence[str], values: Sequence[Any], *more: tuple[str, Any]
+    ) -> int:
+        """The id of the row with these values in `keys`, which is made, with `more` in it, if there is none."""
+        same = " AND ".join(f"{key} = ?" for key in keys)
+        find = f"SELECT id FROM {table} WHERE {same}"  # noqa: S608 - tables and columns of ours
+        found = one(connection, find, *values)
+        while found is None:
+            columns = (*keys, *(name for name, _ in more))
+            make = f"""INSERT INTO {table} ({", ".join(columns)}) VALUES ({", ".join("?" for _ in columns)})
+                ON CONFLICT DO NOTHING RETURNING id"""  # noqa: S608 - tables and columns of ours
+            with apart(connection) as other:
+                found = one(other, make, *values, *(value for _, value in more))
+            self._gained = True
+            if found is None:  # another node was faster
+                found = one(connection, find, *values)
         return int(found)
 
     def header_set(self, connection: Connection, items: Pairs) -> tuple[int, str]:
@@ -118,13 +133,7 @@ class Interner:
         return found, volatile
 
     def _header_set(self, connection: Connection, contents: str) -> int:
-        hashed = content_hash(contents)
-        found = one(connection, "SELECT id FROM header_sets WHERE hash = ?", hashed)
-        if found is None:
-            sql = "INSERT INTO header_sets (hash, items) VALUES (?, ?) RETURNING id"
-            found = one(connection, sql, hashed, contents)
-            self._gained = True
-        return int(found)
+        return self._row(connection, "header_sets", ("hash",), (content_hash(contents),), ("items", contents))
 
     def price(self, connection: Connection, data: str | None) -> int | None:
         """The id of a price (JSON); None for None."""
@@ -132,13 +141,9 @@ class Interner:
             return None
         found = self._prices.get(data)
         if found is None:
-            hashed = content_hash(data)
-            found = one(connection, "SELECT id FROM prices WHERE hash = ?", hashed)
-            if found is None:
-                found = one(connection, "INSERT INTO prices (hash, data) VALUES (?, ?) RETURNING id", hashed, data)
-                self._gained = True
-            self._prices.put(data, int(found))
-        return int(found)
+            found = self._row(connection, "prices", ("hash",), (content_hash(data),), ("data", data))
+            self._prices.put(data, found)
+        return found
 
     def tag_set(self, connection: Connection, tags: Pairs) -> tuple[int | None, Pairs]:
         """The id of the set of those tags that may share one (None if there are none), and the other tags, clean."""
@@ -163,7 +168,7 @@ class Interner:
             if len(self._tag_values) >= _MAX_TAG_NAMES:
                 self._tag_values.clear()
             sql = "SELECT DISTINCT value FROM tag_set_items WHERE name = ? LIMIT ?"
-            values = {row[0] for row in connection.exec_driver_sql(sql, (name, TAG_VALUES))}
+            values = {row[0] for row in execute(connection, sql, (name, TAG_VALUES))}
             self._tag_values[name] = values
         if value in values:
             return True
@@ -175,11 +180,15 @@ class Interner:
 
     def _tag_set(self, connection: Connection, tags: list[tuple[str, str]]) -> int:
         hashed = content_hash(tag_contents(tags))
-        found = one(connection, "SELECT id FROM tag_sets WHERE hash = ?", hashed)
-        if found is None:
-            found = one(connection, "INSERT INTO tag_sets (hash) VALUES (?) RETURNING id", hashed)
-            insert_many(connection, tag_set_items, [(found, name, value) for name, value in tags])
+        find = "SELECT id FROM tag_sets WHERE hash = ?"
+        found = one(connection, find, hashed)
+        while found is None:
+            with apart(connection) as other:
+                made = one(other, "INSERT INTO tag_sets (hash) VALUES (?) ON CONFLICT DO NOTHING RETURNING id", hashed)
+                if made is not None:
+                    insert_many(other, tag_set_items, [(made, name, value) for name, value in tags])
             self._gained = True
+            found = made if made is not None else one(connection, find, hashed)
         return int(found)
 
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from functools import partial
-from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from proxy.exchange import Origin
-from proxy.store import clean
+from proxy.store import clean, responses
 from proxy.store.billing import Bill, response_key, settle
-from proxy.store.engine import insert_many, upsert_many
+from proxy.store.engine import execute, insert_columns, insert_many, update_many
 from proxy.store.fulltext import drop_texts_of
 from proxy.store.intern import Interner, content_hash
 from proxy.store.rollups import HIGHEST_PICO, HIGHEST_TOKENS, Ledger, lots, marks
 from proxy.store.rows import MeaningRow
-from proxy.store.schema import MEANING, NAMED, NameKind, response_ids
+from proxy.store.schema import MEANING, NAMED, NameKind, exchanges
 from proxy.store.schema_meaning import OF_MEANING, SPENT, meanings, rate_limits, safety, texts, usage, usage_raw
 
 USAGE_RAW_BYTES = 256 * 1024
@@ -37,8 +36,6 @@ ANSWER_SEQ = {ANSWER: -1, REASONING: -2}
 """The `seq` of answers; those of prompt messages count from 0."""
 
 _COUNTED_ORIGINS = (int(Origin.LIVE), int(Origin.RESEND))
-_SET = ", ".join(f"{each} = ?" for each in (*MEANING, "counted"))
-_UPDATE = f"UPDATE exchanges SET {_SET} WHERE id = ?"  # noqa: S608 - columns of ours
 _FOUND = ", ".join(("id", "origin", "upstream", "session", "counted", "interpreter", *MEANING))
 _OWN = 6  # columns of _FOUND before those of MEANING
 _RESPONSE_ID = _OWN + MEANING.index("response_id")
@@ -98,22 +95,20 @@ def put_meanings(
     settled = settle(connection, [_bill(row, each, found) for row, each in zip(given, values, strict=True)])
     others = ledger.take_away(settled.uncounted)
     before = tuple(map(sum, zip(before, others, strict=True)))
-    uncounted = [(key,) for key in settled.uncounted]
-    if uncounted:
-        connection.exec_driver_sql("UPDATE exchanges SET counted = 0 WHERE id = ?", uncounted)
+    for lot in lots(settled.uncounted):
+        execute(connection, f"UPDATE exchanges SET counted = FALSE WHERE id IN ({marks(lot)})", lot)  # noqa: S608 - ours
     written = [(*each, settled.counted[key], key) for each, key in zip(values, keys, strict=True)]
-    connection.exec_driver_sql(_UPDATE, written)
+    update_many(connection, exchanges, (*MEANING, "counted"), written)
     _replace(connection, read, found)
     _put_rows(connection, intern, given, found)
     after = ledger.add(keys)
     ledger.write()
-    bodiless = [(row.exchange.bytes,) for row in given if row.bodiless]
-    if bodiless:
-        connection.exec_driver_sql("DELETE FROM chunks WHERE exchange_id = ?", bodiless)
+    for lot in lots(row.exchange.bytes for row in given if row.bodiless):
+        execute(connection, f"DELETE FROM chunks WHERE exchange_id IN ({marks(lot)})", lot)  # noqa: S608 - ours
     changed = 0
     for row, each, key in zip(given, values, keys, strict=True):
-        had = (*found[key][_OWN:], bool(found[key][4]), earlier.get(key))
-        changed += had != (*each, settled.counted[key], row.data)
+        had = (*found[key][_OWN:], bool(found[key][4]))
+        changed += had != (*each, settled.counted[key]) or not clean.same_json(earlier.get(key), row.data)
     return Written(len(given), changed, before, after)
 
 
@@ -122,7 +117,7 @@ def _found(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Any]:
     found = {}
     for lot in lots(keys):
         sql = f"SELECT {_FOUND} FROM exchanges WHERE id IN ({marks(lot)})"  # noqa: S608 - columns of ours
-        found.update({row[0]: row for row in connection.exec_driver_sql(sql, tuple(lot)).fetchall()})
+        found.update({row[0]: row for row in execute(connection, sql, tuple(lot)).fetchall()})
     return found
 
 
@@ -130,7 +125,7 @@ def _data(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
     for lot in lots(keys):
         sql = f"SELECT exchange_id, data FROM meanings WHERE exchange_id IN ({marks(lot)})"  # noqa: S608 - ours
-        found.update({row[0]: row[1] for row in connection.exec_driver_sql(sql, tuple(lot)).fetchall()})
+        found.update({row[0]: row[1] for row in execute(connection, sql, tuple(lot)).fetchall()})
     return found
 
 
@@ -169,20 +164,17 @@ def _replace(connection: Connection, read: Sequence[bytes], found: dict[bytes, A
     drop_texts_of(connection, read)
     for table in OF_MEANING:
         if table is not texts:
-            gone = f"DELETE FROM {table.name} WHERE exchange_id = ?"  # noqa: S608 - our tables
-            connection.exec_driver_sql(gone, [(key,) for key in read])
-    known = [(clean.short_hash(found[key][_RESPONSE_ID]), key) for key in read if found[key][_RESPONSE_ID] is not None]
-    if known:
-        connection.exec_driver_sql("DELETE FROM response_ids WHERE hash = ? AND exchange_id = ?", known)
+            for lot in lots(read):
+                gone = f"DELETE FROM {table.name} WHERE exchange_id IN ({marks(lot)})"  # noqa: S608 - our tables
+                execute(connection, gone, lot)
+    responses.forget(connection, [(found[key][_RESPONSE_ID], key) for key in read])
 
 
 def _put_rows(connection: Connection, intern: Interner, rows: Sequence[MeaningRow], found: dict[bytes, Any]) -> None:
     """Insert all that has no column on the exchange."""
-    of: dict[str, list[tuple[Any, ...]]] = {"ids": [], "data": [], "raw": [], "usage": [], "limits": [], "safety": []}
+    of: dict[str, list[tuple[Any, ...]]] = {"data": [], "raw": [], "usage": [], "limits": [], "safety": []}
     for row in rows:
         key = bytearray(row.exchange.bytes)
-        if row.response_id:
-            of["ids"].append((clean.short_hash(clean.capped(row.response_id)), key))
         if row.data is not None:
             of["data"].append((key, row.data))
         if row.usage_raw is not None and len(row.usage_raw) <= USAGE_RAW_BYTES:
@@ -191,7 +183,7 @@ def _put_rows(connection: Connection, intern: Interner, rows: Sequence[MeaningRo
         of["usage"] += [(key, kind, clean.integer(amount)) for kind, amount in kinds.items()]
         of["limits"] += _limits(connection, intern, row, key)
         of["safety"] += _ratings(connection, intern, row, key)
-    upsert_many(connection, response_ids, ("hash", "exchange_id"), of["ids"])
+    responses.note(connection, [(row.response_id, row.exchange.bytes) for row in rows])
     for table, name in (
         (meanings, "data"),
         (usage_raw, "raw"),
@@ -238,17 +230,20 @@ def _put_texts(connection: Connection, intern: Interner, rows: Sequence[MeaningR
                 continue
             known.add((session, hashed))
         values.append((key, seq, intern.name_id(connection, NameKind.ROLE, role), session, hashed, data))
-    if values:
-        sql = "INSERT INTO texts (exchange_id, seq, role, session, hash, data) VALUES (?, ?, ?, ?, ?, ?)"
-        connection.exec_driver_sql(sql, values)
+    insert_columns(connection, texts, ("exchange_id", "seq", "role", "session", "hash", "data"), values)
 
 
 def _of_sessions(connection: Connection, wanted: Sequence[tuple[int | None, bytes]]) -> set[tuple[int, bytes]]:
     """Those of the texts (session, hash) that an exchange of the session has already."""
     found: set[tuple[int, bytes]] = set()
-    for lot in lots({pair for pair in wanted if pair[0] is not None}):
-        # The index is partial, and used only for a query that repeats its condition.
-        sql = f"""SELECT session, hash FROM texts WHERE session IS NOT NULL
-            AND (session, hash) IN (VALUES {", ".join(["(?, ?)"] * len(lot))})"""  # noqa: S608 - question marks
-        found.update(row[:2] for row in connection.exec_driver_sql(sql, tuple(chain.from_iterable(lot))).fetchall())
+    hashes: dict[int, set[bytes]] = {}
+    for session, hashed in wanted:
+        if session is not None:
+            hashes.setdefault(session, set()).add(hashed)
+    for session, of_session in hashes.items():
+        for lot in lots(of_session):
+            # The index is partial, and used only for a query that repeats its condition.
+            sql = f"""SELECT hash FROM texts WHERE session IS NOT NULL
+                AND session = ? AND hash IN ({marks(lot)})"""  # noqa: S608 - question marks
+            found.update((session, row[0]) for row in execute(connection, sql, (session, *lot)).fetchall())
     return found

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
-from proxy.store.engine import one
+from proxy.store.engine import execute, one
 from proxy.store.meanings import ANSWER, REASONING
 from proxy.store.rows import RatingRow
 from proxy.store.schema import NameKind
@@ -56,29 +56,29 @@ def meant(connection: Connection, exchange: UUID) -> Meant:
     )
 
 
-_ROLE = "(SELECT value FROM names WHERE id = role)"
+_ROLES = "FROM texts t LEFT JOIN names r ON r.id = t.role WHERE t.exchange_id = ?"
 
 
 def _texts(connection: Connection, key: bytes) -> dict[str, str]:
     """The answers by role."""
-    sql = f"SELECT {_ROLE}, data FROM texts WHERE exchange_id = ? AND seq < 0"  # noqa: S608 - ours
-    return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (key,))}
+    sql = f"SELECT r.value, t.data {_ROLES} AND t.seq < 0"
+    return {row[0]: row[1] for row in execute(connection, sql, (key,))}
 
 
 def _prompts(connection: Connection, key: bytes) -> tuple[tuple[str, str], ...]:
-    sql = f"SELECT {_ROLE}, data FROM texts WHERE exchange_id = ? AND seq >= 0 ORDER BY seq"  # noqa: S608 - ours
-    return tuple((row[0], row[1]) for row in connection.exec_driver_sql(sql, (key,)))
+    sql = f"SELECT r.value, t.data {_ROLES} AND t.seq >= 0 ORDER BY t.seq"
+    return tuple((row[0], row[1]) for row in execute(connection, sql, (key,)))
 
 
 def _ratings(connection: Connection, key: bytes) -> tuple[RatingRow, ...]:
     sql = f"""SELECT s.side, c.value, l.value, s.score, s.blocked FROM safety s
         JOIN names c ON c.id = s.category AND c.kind = {int(NameKind.SAFETY)} LEFT JOIN names l ON l.id = s.level
         WHERE s.exchange_id = ? ORDER BY s.seq"""  # noqa: S608 - a number of ours
-    rows = connection.exec_driver_sql(sql, (key,)).fetchall()
+    rows = execute(connection, sql, (key,)).fetchall()
     return tuple(RatingRow(row[0], row[1], row[2], row[3], None if row[4] is None else bool(row[4])) for row in rows)
 
 
 def _limits(connection: Connection, key: bytes) -> tuple[tuple[str, int | None, int | None, int | None], ...]:
     sql = """SELECT n.value, r.limit_count, r.remaining, r.reset_us FROM rate_limits r JOIN names n ON n.id = r.kind
         WHERE r.exchange_id = ? ORDER BY n.value"""
-    return tuple((row[0], row[1], row[2], row[3]) for row in connection.exec_driver_sql(sql, (key,)))
+    return tuple((row[0], row[1], row[2], row[3]) for row in execute(connection, sql, (key,)))

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
+from proxy.store.engine import execute
 from proxy.store.rollups import lots, marks
 from proxy.store.schema import NameKind
 
@@ -18,14 +19,20 @@ def first_id(at_us: int) -> UUID:
     return UUID(int=ms << 80 | 0x7 << 76 | (us * 4096 // 1000) << 64 | 0x2 << 62)
 
 
+def named(*columns: str) -> tuple[str, str]:
+    """SQL that shows columns of `exchanges e` that are ids of `names` as text: what to select, and the joins."""
+    shown = ", ".join(f"n_{each}.value" for each in columns)
+    return shown, " ".join(f"LEFT JOIN names n_{each} ON n_{each}.id = e.{each}" for each in columns)
+
+
 def name_ids(connection: Connection, kind: NameKind, value: str) -> list[int]:
     """The ids in `names` of a value; with a `*` at its end of all values that begin so."""
     if value.endswith("*"):
         sql = "SELECT id FROM names WHERE kind = ? AND substr(value, 1, ?) = ?"
         beginning = clean.capped(value[:-1])
-        return [row[0] for row in connection.exec_driver_sql(sql, (int(kind), len(beginning), beginning))]
+        return [row[0] for row in execute(connection, sql, (int(kind), len(beginning), beginning))]
     sql = "SELECT id FROM names WHERE kind = ? AND value = ?"
-    return [row[0] for row in connection.exec_driver_sql(sql, (int(kind), clean.capped(value)))]
+    return [row[0] for row in execute(connection, sql, (int(kind), clean.capped(value)))]
 
 
 def name_texts(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
@@ -33,5 +40,5 @@ def name_texts(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     for lot in lots(sorted(ids)):
         sql = f"SELECT id, value FROM names WHERE id IN ({marks(lot)})"  # noqa: S608 - question marks
-        found.update({row[0]: row[1] for row in connection.exec_driver_sql(sql, tuple(lot))})
+        found.update({row[0]: row[1] for row in execute(connection, sql, tuple(lot))})
     return found

@@ -12,12 +12,12 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, or_, select, text
 
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Outcome, Side, id_time_us
 from proxy.store import clean, credentials, fulltext, schema
-from proxy.store.engine import hex_of
+from proxy.store.engine import hex_sql
 from proxy.store.load import chunk_totals, load_exchanges, load_journals
 from proxy.store.names import first_id, name_ids
 from proxy.store.rows import ChangeRow, ChunkRow, Exchange, GapRow, HeadRow, JournalRow
@@ -179,7 +179,7 @@ def _of_meaning(connection: Connection, filters: Filters) -> list[Condition]:
     if filters.errors:
         conditions.append(column.failed.is_(True))
     if filters.search is not None:
-        conditions.append(column.id.in_(fulltext.exchanges_with(filters.search)))
+        conditions.append(column.id.in_(fulltext.exchanges_with(connection, filters.search)))
     return conditions
 
 
@@ -229,7 +229,8 @@ def find_exchange(connection: Connection, given: str) -> UUID:
     if not re.fullmatch("[0-9a-f]{4,32}", digits):
         raise UsageError(f"{given!r} is no exchange id: give the whole id, 4 or more of its digits, or `last`")
     beginning = exchanges.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
-    matches = [beginning] if len(digits) == 32 else [beginning, hex_of(exchanges.c.id).like(f"%{digits}")]
+    ending = text(f"{hex_sql(connection, 'exchanges.id')} LIKE :ending").bindparams(ending=f"%{digits}")
+    matches: list[Condition] = [beginning] if len(digits) == 32 else [beginning, ending]
     found = [_ids(connection, match) for match in matches]
     ids = sorted({each for some in found for each in some}, reverse=True)
     if not ids:
@@ -240,7 +241,7 @@ def find_exchange(connection: Connection, given: str) -> UUID:
     return ids[0]
 
 
-def _ids(connection: Connection, match: ColumnElement[bool]) -> list[UUID]:
+def _ids(connection: Connection, match: Condition) -> list[UUID]:
     wanted = select(exchanges.c.id).where(match).order_by(exchanges.c.id.desc()).limit(_CANDIDATES + 1)
     return list(connection.scalars(wanted))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from proxy.store.engine import execute, execute_many, upsert_many
 from proxy.store.intern import Interner
 from proxy.store.schema import NameKind
 from proxy.store.schema_meaning import SPENT, spend_hours, spend_keys, spend_tags
@@ -27,37 +28,41 @@ HIGHEST_PICO = 10**17
 _AT_ONCE = 500
 
 
-def _state(*states: str) -> str:
-    """Whether `usage_state` is one of these: false, never null."""
-    named = ", ".join(f"'{state}'" for state in states)
-    kind = int(NameKind.USAGE_STATE)
-    ids = f"(SELECT id FROM names WHERE kind = {kind} AND value IN ({named}))"  # noqa: S608 - words of ours
-    return f"coalesce(usage_state IN {ids}, 0)"
-
-
-def _tokens(column: str) -> str:
-    return f"CASE WHEN {_state('none')} THEN 0 ELSE coalesce({column}, 0) END"
-
-
 COST = "coalesce(cost_reported_pico, cost_pico)"
-UNKNOWN = f"({_state('missing', 'partial')} AND coalesce(input_tokens, output_tokens, total_tokens) IS NULL)"
-UNPRICED = f"({_state('complete', 'partial', 'derived', 'non_token')} AND NOT {UNKNOWN} AND {COST} IS NULL)"
-SPENT_SQL = {
-    "exchanges": "1",
-    "errors": "coalesce(failed, 0)",
-    "unknown": UNKNOWN,
-    "unpriced": UNPRICED,
-    **{column: _tokens(column) for column in SPENT if column.endswith("_tokens")},
-    "cost_pico": f"CASE WHEN {_state('none')} THEN 0 ELSE coalesce({COST}, 0) END",
-}
-"""What one row of `exchanges` adds to each column of SPENT, as SQL; only rows with `counted` do."""
+
+
+def spent_sql(connection: Connection) -> dict[str, str]:
+    """What one row of `exchanges` adds to each column of SPENT, as SQL; only rows with `counted` do."""
+    sql = "SELECT value, id FROM names WHERE kind = ?"
+    ids = {row[0]: row[1] for row in execute(connection, sql, (int(NameKind.USAGE_STATE),)).fetchall()}
+
+    def state(*states: str) -> str:
+        """Whether `usage_state` is one of these: false, never null."""
+        named = ", ".join(str(ids[each]) for each in states if each in ids)
+        return f"coalesce(usage_state IN ({named}), FALSE)" if named else "FALSE"
+
+    unknown = f"({state('missing', 'partial')} AND coalesce(input_tokens, output_tokens, total_tokens) IS NULL)"
+    known = state("complete", "partial", "derived", "non_token")
+    amounts = {column: column for column in SPENT if column.endswith("_tokens")} | {"cost_pico": COST}
+    return {
+        "exchanges": "1",
+        "errors": "CASE WHEN failed THEN 1 ELSE 0 END",
+        "unknown": f"CASE WHEN {unknown} THEN 1 ELSE 0 END",
+        "unpriced": f"CASE WHEN {known} AND NOT {unknown} AND {COST} IS NULL THEN 1 ELSE 0 END",
+        **{column: f"CASE WHEN {state('none')} THEN 0 ELSE coalesce({sql}, 0) END" for column, sql in amounts.items()},
+    }
+
+
+def sums_sql(amounts: Iterable[str]) -> str:
+    """Sums as whole numbers of 64 bits; Postgres would make them decimal."""
+    return ", ".join(f"CAST(sum({each}) AS BIGINT)" for each in amounts)
+
 
 MODEL = "coalesce(model_served, model_asked, 0)"
 """The `model` of a rollup."""
 
 _KEYS = f"""id, started_us, coalesce(node, 0), coalesce(upstream, 0), {MODEL}, coalesce(cost_status, 0),
 coalesce(credential, 0), coalesce(virtual_key, 0), tag_set"""
-_SPENT = ", ".join(SPENT_SQL[column] for column in SPENT)
 _WIDTH = 9  # of _KEYS
 _Key = tuple[int, ...]
 _Sums = dict[_Key, list[int]]
@@ -82,9 +87,11 @@ class Ledger:
 
     def _enter(self, ids: Iterable[bytes], sign: int) -> tuple[int, ...]:
         total = [0] * len(SPENT)
+        amounts_sql = spent_sql(self._connection)
+        spent = ", ".join(amounts_sql[column] for column in SPENT)
         for lot in lots(ids):
-            sql = f"SELECT {_KEYS}, {_SPENT} FROM exchanges WHERE id IN ({marks(lot)}) AND counted"  # noqa: S608 - ours
-            rows = self._connection.exec_driver_sql(sql, tuple(lot)).fetchall()
+            sql = f"SELECT {_KEYS}, {spent} FROM exchanges WHERE id IN ({marks(lot)}) AND counted"  # noqa: S608 - ours
+            rows = execute(self._connection, sql, tuple(lot)).fetchall()
             tags = self._tags(lot, {row[8] for row in rows} - {None})
             for row in rows:
                 amounts = row[_WIDTH:]
@@ -113,10 +120,10 @@ class Ledger:
         connection = self._connection
         for lot in lots(sets):
             sql = f"SELECT set_id, name, value FROM tag_set_items WHERE set_id IN ({marks(lot)})"  # noqa: S608 - ours
-            for set_id, name, value in connection.exec_driver_sql(sql, tuple(lot)).fetchall():
+            for set_id, name, value in execute(connection, sql, tuple(lot)).fetchall():
                 found.setdefault(set_id, set()).add((self._tag(name), self._tag(value)))
         sql = f"SELECT exchange_id, name FROM exchange_tags WHERE exchange_id IN ({marks(ids)})"  # noqa: S608 - ours
-        for exchange, name in connection.exec_driver_sql(sql, tuple(ids)).fetchall():
+        for exchange, name in execute(connection, sql, tuple(ids)).fetchall():
             found.setdefault(exchange, set()).add((self._tag(name), 0))
         return found
 
@@ -130,24 +137,22 @@ class Ledger:
             if not changed:
                 continue
             keys = tuple(column.name for column in table.primary_key)
-            columns = ", ".join((*keys, *SPENT))
-            added = ", ".join(f"{column} = {column} + excluded.{column}" for column in SPENT)
-            sql = f"""INSERT INTO {table.name} ({columns}) VALUES ({marks((*keys, *SPENT))})
-                ON CONFLICT ({", ".join(keys)}) DO UPDATE SET {added}"""  # noqa: S608 - our tables
-            self._connection.exec_driver_sql(sql, changed)
+            # In one order everywhere: two who add to the same rows must not wait for one another.
+            changed.sort()
+            upsert_many(self._connection, table, (*keys, *SPENT), changed, added=SPENT)
             empty = [row[: len(keys)] for row in changed if row[len(keys)] < 0]
             if empty:
                 same = " AND ".join(f"{column} = ?" for column in keys)
                 gone = f"DELETE FROM {table.name} WHERE {same} AND exchanges = 0"  # noqa: S608 - our tables
-                self._connection.exec_driver_sql(gone, empty)
+                execute_many(self._connection, gone, empty)
         for sums in self._changed.values():
             sums.clear()
 
 
-def lots(values: Iterable[Any]) -> Iterable[list[Any]]:
+def lots(values: Iterable[Any], most: int = _AT_ONCE) -> Iterable[list[Any]]:
     """`values` in lists of bounded length: engines bound a statement's parameters."""
     remaining = iter(values)
-    while lot := list(islice(remaining, _AT_ONCE)):
+    while lot := list(islice(remaining, most)):
         yield lot
 
 

@@ -16,7 +16,7 @@ from proxy.store.schema_meaning import OF_MEANING
 
 metadata = t.metadata
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision that this version knows, oldest first; the last is the one it works with."""
 
 
@@ -178,6 +178,7 @@ exchanges = t.table(
     t.ref("interpreter"),
     t.flag("failed"),
     t.flag("counted"),
+    by="id",
 )
 _LATER = ("virtual_key", "replay_of")  # of features to come
 MEANING = ("outcome", *[each.name for each in exchanges.c if each.name not in (*CARRIAGE, *_LATER, "counted")])

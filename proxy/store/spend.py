@@ -15,9 +15,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import one
+from proxy.store.engine import execute, one
 from proxy.store.names import first_id, name_ids, name_texts
-from proxy.store.rollups import MODEL, SPENT_SQL, lots, marks
+from proxy.store.rollups import MODEL, lots, marks, spent_sql, sums_sql
 from proxy.store.schema import UNREAD, NameKind
 from proxy.store.schema_meaning import SPENT
 from proxy.store.zone import database_zone, day_counter, zone_named
@@ -209,7 +209,7 @@ class _Adder:
         return all(offset % timedelta(hours=1) == timedelta() for offset in offsets)
 
     def _rollup(
-        self, table: str, unit: str, bounds: tuple[int, int], by: Sequence[str], where: str = "1"
+        self, table: str, unit: str, bounds: tuple[int, int], by: Sequence[str], where: str = "1 = 1"
     ) -> dict[tuple[Any, ...], Spent]:
         asked = self._question
         conditions = [where, f"{unit} >= ? AND {unit} < ?"]
@@ -219,11 +219,11 @@ class _Adder:
             conditions.append(f"credential IN ({_numbers(asked.credentials)})")
         if asked.upstream is not None:
             conditions.append(f"upstream = {int(asked.upstream)}")
-        sums = ", ".join(f"sum({column})" for column in SPENT)
+        sums = sums_sql(SPENT)
         groups = f"GROUP BY {', '.join(by)}" if by else "HAVING count(*) > 0"
         sql = f"""SELECT {"".join(each + ", " for each in by)}{sums} FROM {table}
             WHERE {" AND ".join(conditions)} {groups}"""  # noqa: S608 - our tables, columns and numbers
-        rows = self._connection.exec_driver_sql(sql, bounds).fetchall()
+        rows = execute(self._connection, sql, bounds).fetchall()
         return {tuple(row[: len(by)]): Spent(*row[len(by) :]) for row in rows}
 
     # The exchanges
@@ -231,21 +231,21 @@ class _Adder:
     def _from_exchanges(self) -> dict[tuple[Any, ...], Spent]:
         by = self._question.by
         columns = [self._expression(each) for each in by]
-        sums = ", ".join(f"sum({SPENT_SQL[column]})" for column in SPENT)
+        sums = sums_sql(spent_sql(self._connection).values())
         conditions, values = self._conditions()
         groups = f"GROUP BY {', '.join(str(place) for place in range(1, len(by) + 1))}" if by else "HAVING count(*) > 0"
         tagged = "" if self._tag is None else _TAGGED
         given = () if self._tag is None else (clean.capped(self._tag),) * 2
         sql = f"""SELECT {"".join(each + ", " for each in columns)}{sums} FROM exchanges {tagged}
             WHERE {" AND ".join(conditions)} {groups}"""  # noqa: S608 - our columns
-        rows = self._connection.exec_driver_sql(sql, (*given, *values)).fetchall()
+        rows = execute(self._connection, sql, (*given, *values)).fetchall()
         return _added(
             (tuple(self._time(each, key) for each, key in zip(by, row, strict=False)), row[len(by) :]) for row in rows
         )
 
     def _expression(self, by: str) -> str:
         if by in ("day", "hour"):
-            return f"max(started_us, 0) / {_QUARTER_US} * {_QUARTER_US}"
+            return f"CASE WHEN started_us > 0 THEN started_us ELSE 0 END / {_QUARTER_US} * {_QUARTER_US}"
         if by.startswith(TAG):
             return "tagged.value"
         return "status" if by == "status" else f"coalesce({_NAMED[by]}, 0)"
@@ -310,13 +310,13 @@ _TAGGED = """LEFT JOIN (SELECT e.id AS of, i.value FROM exchanges e JOIN tag_set
 
 def spent_by(connection: Connection, workers: Sequence[UUID]) -> list[tuple[str | None, Spent]]:
     """What the exchanges of forward workers took, by model; those of the demo too, at what they would have cost."""
-    sums = ", ".join(f"sum({SPENT_SQL[column]})" for column in SPENT)
+    sums = sums_sql(spent_sql(connection).values())
     found: dict[int, Spent] = {}
     for lot in lots(each.bytes for each in workers):
         sql = f"""SELECT {MODEL}, {sums} FROM exchanges
             WHERE journal IN (SELECT id FROM journals WHERE worker IN ({marks(lot)})) AND outcome IS NOT NULL
             GROUP BY 1"""  # noqa: S608 - our columns
-        for model, *spent in connection.exec_driver_sql(sql, tuple(lot)):
+        for model, *spent in execute(connection, sql, tuple(lot)):
             found[model] = found.get(model, Spent()).plus(spent)
     names = name_texts(connection, found)
     return sorted(((names.get(model), spent) for model, spent in found.items()), key=lambda each: -each[1].cost_pico)

@@ -11,7 +11,20 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, RowMapping, Table, delete, exists, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Table,
+    cast,
+    delete,
+    exists,
+    select,
+    update,
+)
 
 from proxy.store.engine import reading, writing
 from proxy.store.intern import SWEPT, content_hash, tag_contents
@@ -101,7 +114,7 @@ def _set_apart(connection: Connection, table: Table, ids: list[int]) -> str:
     if table is names:
         # Unique, since it holds the id; and the kind can be had back.
         kinds = names.c.kind.in_([int(kind) for kind in _KINDS])
-        connection.execute(chosen.where(kinds).values(kind=-(names.c.id * _SHIFT + names.c.kind)))
+        connection.execute(chosen.where(kinds).values(kind=-(cast(names.c.id, BigInteger) * _SHIFT + names.c.kind)))
     else:
         connection.execute(chosen.values(hash=None))
     token = uuid4().hex

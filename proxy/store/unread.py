@@ -17,7 +17,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from proxy.exchange import Side, WireEnd
-from proxy.store.engine import one, rows
+from proxy.store.engine import execute, one, rows
+from proxy.store.names import named
 from proxy.store.rollups import lots, marks
 from proxy.store.rows import Pairs
 from proxy.store.schema import NOT_UNDERSTOOD, UNREAD
@@ -32,10 +33,7 @@ _CHUNK_BYTES = 150  # what a chunk takes besides its data
 _CHUNKS = "SELECT at_us, data, side FROM chunks WHERE exchange_id = ? ORDER BY seq"
 _PIECES = "SELECT at_us, data FROM chunks WHERE exchange_id = ? AND side = ? ORDER BY seq"
 
-_NAMES = ", ".join(
-    f"(SELECT value FROM names WHERE id = e.{each})"  # noqa: S608 - columns of ours
-    for each in ("upstream", "dialect", "method", "target")
-)
+_NAMES, _JOINS = named("upstream", "dialect", "method", "target")
 _COLUMNS = f"""e.id, {_NAMES}, e.target_long, e.started_us, e.record, e.status, e.wire_end,
 e.request_bytes + e.response_bytes, e.request_chunks + e.response_chunks, e.unrecorded_bytes, e.lost_records,
 e.request_sent_us, e.interpreter, e.interpretation_error"""
@@ -75,7 +73,7 @@ class Recorded:
 def unread(connection: Connection, limit: int) -> list[UUID]:
     """The oldest ended exchanges that nobody has interpreted yet."""
     sql = f"SELECT id FROM exchanges WHERE ({UNREAD}) ORDER BY id LIMIT ?"  # noqa: S608 - a condition of ours
-    return [UUID(bytes=row[0]) for row in connection.exec_driver_sql(sql, (limit,))]
+    return [UUID(bytes=row[0]) for row in execute(connection, sql, (limit,))]
 
 
 def count_unread(connection: Connection, most: int = 10_000) -> int:
@@ -97,11 +95,11 @@ _DIFFERS = re.compile(r"[^/]*\d[^/]*\d[^/]*\d[^/]*|\d+|[^/]{41,}")
 
 def not_understood(connection: Connection, most: int = 10_000) -> dict[Foreign, int]:
     """How often what was not understood, of the latest `most` exchanges that succeeded, the most frequent first."""
-    names = ", ".join(f"(SELECT value FROM names WHERE id = e.{each})" for each in ("upstream", "method", "target"))  # noqa: S608 - ours
-    sql = f"""SELECT {names} FROM exchanges e WHERE {NOT_UNDERSTOOD} AND status < 400
-        ORDER BY id DESC LIMIT ?"""  # noqa: S608 - columns and a condition of ours
+    shown, joins = named("upstream", "method", "target")
+    sql = f"""SELECT {shown} FROM (SELECT id, upstream, method, target FROM exchanges
+        WHERE {NOT_UNDERSTOOD} AND status < 400 ORDER BY id DESC LIMIT ?) e {joins}"""  # noqa: S608 - columns and a condition of ours
     found: Counter[Foreign] = Counter()
-    for upstream, method, target in connection.exec_driver_sql(sql, (most,)):
+    for upstream, method, target in execute(connection, sql, (most,)):
         path = "/".join(
             "*" if _DIFFERS.fullmatch(each) else each for each in (target or "").partition("?")[0].split("/")
         )
@@ -113,7 +111,7 @@ def ended(connection: Connection, since: UUID, until: UUID | None, limit: int) -
     """Ended exchanges from `since` on and before `until`, the oldest first."""
     last = b"\xff" * 16 if until is None else until.bytes
     sql = "SELECT id FROM exchanges WHERE id >= ? AND id < ? AND outcome IS NOT NULL ORDER BY id LIMIT ?"
-    return [UUID(bytes=row[0]) for row in connection.exec_driver_sql(sql, (since.bytes, last, limit))]
+    return [UUID(bytes=row[0]) for row in execute(connection, sql, (since.bytes, last, limit))]
 
 
 def recorded(connection: Connection, ids: Sequence[UUID]) -> Iterator[Recorded]:
@@ -127,9 +125,9 @@ def recorded(connection: Connection, ids: Sequence[UUID]) -> Iterator[Recorded]:
 
 
 def _exchanges(connection: Connection, keys: Sequence[bytes]) -> list[Recorded]:
-    sql = f"SELECT {_COLUMNS} FROM exchanges e WHERE e.id IN ({marks(keys)}) ORDER BY e.id"  # noqa: S608 - ours
+    sql = f"SELECT {_COLUMNS} FROM exchanges e {_JOINS} WHERE e.id IN ({marks(keys)}) ORDER BY e.id"  # noqa: S608 - ours
     found = []
-    for row in connection.exec_driver_sql(sql, tuple(keys)).fetchall():
+    for row in execute(connection, sql, tuple(keys)).fetchall():
         exchange = Recorded(UUID(bytes=row[0]), *row[1:])
         exchange.wire_end = None if exchange.wire_end is None else WireEnd(exchange.wire_end)
         found.append(exchange)
@@ -143,7 +141,7 @@ def _add_heads(connection: Connection, found: Sequence[Recorded]) -> None:
         FROM heads h JOIN header_sets s ON s.id = h.set_id
         WHERE h.exchange_id IN ({marks(by_id)}) ORDER BY h.exchange_id, h.side, h.seq"""  # noqa: S608 - ours
     sets: dict[int, list[tuple[str, str | int]]] = {}
-    for key, side, status, set_id, items, volatile in connection.exec_driver_sql(sql, tuple(by_id)).fetchall():
+    for key, side, status, set_id, items, volatile in execute(connection, sql, tuple(by_id)).fetchall():
         if side not in (Side.REQUEST, Side.RESPONSE) or (status is not None and 100 <= status < 200 and status != 101):
             continue
         if set_id not in sets:

@@ -6,7 +6,6 @@ number can stop a batch.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -18,7 +17,7 @@ from sqlalchemy import Connection, Engine, select, update
 
 from proxy.store import clean
 from proxy.store.costs import Costed, put_costs
-from proxy.store.engine import insert_many, one, upsert_many, writing
+from proxy.store.engine import execute, insert_many, one, upsert_many, writing
 from proxy.store.intern import Interner
 from proxy.store.load import chunk_totals, load_exchanges, load_journals
 from proxy.store.meanings import Written, put_meanings
@@ -67,11 +66,13 @@ def _key(exchange: UUID) -> bytearray:
 class Writer:
     """Writes rows in transactions; every method but `transaction` must be called inside one.
 
+    `beside`: it writes only what belongs to journals that nobody else stores, see `engine.writing`.
     Use by one thread. Raises DatabaseAway, DatabaseMoved, ValueRefused; after any of them the transaction is undone.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, beside: bool = False) -> None:
         self._engine = engine
+        self._beside = beside
         self._intern = Interner()
         self._open: Connection | None = None
 
@@ -80,13 +81,10 @@ class Writer:
         """A write transaction, committed at the end. With `durable` it and all earlier ones survive power loss."""
         committed = False
         try:
-            with writing(self._engine, durable=durable) as connection:
+            with writing(self._engine, durable=durable, beside=self._beside) as connection:
                 self._open = connection
                 self._intern.begin(connection)
                 yield
-                if durable:
-                    # Only a commit that changes something is synced.
-                    self.set_meta("durable_commit", str(time.time_ns()))
             committed = True
         finally:
             self._open = None
@@ -255,7 +253,7 @@ class Writer:
     def set_meta(self, key: str, value: str) -> None:
         """Set a value of `meta`."""
         sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-        self._connection.exec_driver_sql(sql, (clean.text(key), clean.text(value)))
+        execute(self._connection, sql, (clean.text(key), clean.text(value)))
 
 
 def _long(target: str | None) -> str | None:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from proxy.errors import UsageError
-from proxy.store.engine import one
+from proxy.store.engine import execute, one
 
 ZONE = "reporting_time_zone"
 """The key in `meta`."""
@@ -46,7 +46,7 @@ def claim_zone(connection: Connection, wanted: str | None) -> str:
     name = wanted or DEFAULT_ZONE
     zone_named(name)
     sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
-    connection.exec_driver_sql(sql, (ZONE, name))
+    execute(connection, sql, (ZONE, name))
     return database_zone(connection)
 
 

@@ -18,7 +18,7 @@ from proxy.interpret.exchange import interpret
 from proxy.interpret.meaning import Recording
 from proxy.store.fulltext import index_some
 from tests.support.aws import event
-from tests.support.journals import House, blank_database, exchange, merged
+from tests.support.journals import a_house, exchange, merged
 from tests.support.websocket import Frame, Op
 
 FIXED_US, PER_BYTE_US, PER_EVENT_US = 300.0, 0.005, 10.0
@@ -242,7 +242,7 @@ def _with_rows(form: Form, count: int, events: int) -> tuple[float, float, float
     upload = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"' + b"a question " * 30 + b'"}]}'
     chunks = [form.event] * events + [form.last]
     more: dict[str, Any] = {"target": form.target, "credential": "c", "tags": [("env", "ci")]}
-    with TemporaryDirectory() as folder, House(Path(folder) / "home", blank_database(Path(folder))) as house:
+    with TemporaryDirectory() as folder, a_house(Path(folder) / "home", "sqlite") as house:
         tapes = [
             exchange(number, chunks=chunks, upload=[upload], session=f"s{number % 20}", **more)
             for number in range(1, count + 1)

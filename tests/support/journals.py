@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import resource
-import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -31,8 +29,8 @@ from proxy.journal.reader import Segment, journals
 from proxy.journal.record import Damage, Record
 from proxy.journal.writer import JournalWriter, segment_name
 from proxy.store.engine import open_engine
-from proxy.store.migrate import upgrade
 from proxy.store.write import Writer
+from tests.support.databases import PostgresDatabase, SqliteDatabase, a_database
 
 STARTED_US = 1_790_000_000_000_000
 SEED = 0x0123456789ABCDEF
@@ -225,27 +223,15 @@ def until(holds: Callable[[], bool]) -> None:
 # A home with a database
 
 
-def blank_database(folder: Path) -> Path:
-    """A database file of this version without rows; made once and copied, since migrating takes a while."""
-    path = folder / "blank.db"
-    engine = open_engine(f"sqlite:///{path}", create=True)
-    upgrade(engine)
-    engine.dispose()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return path
-
-
 class House:
     """A home, its journals, its database, and an ingest that moves only when it is told to."""
 
-    def __init__(self, home: Path, blank: Path) -> None:
+    def __init__(self, home: Path, database: SqliteDatabase | PostgresDatabase) -> None:
         self.home = home
         self.folder = home / "journal"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = home / "wiretape.db"
-        shutil.copyfile(blank, self.path)
-        self.url = f"sqlite:///{self.path}"
+        self.database = database
+        self.url = database.url
         self.busy_timeout = 0.01  # of connections that ingest opens
         self.engine: Engine | None = None
         self.lens: Lens = interpret
@@ -261,6 +247,12 @@ class House:
         self.stop()
         for writer in self._writers:
             writer.close()
+
+    @property
+    def path(self) -> Path:
+        """The file of the database, of a test on SQLite."""
+        assert isinstance(self.database, SqliteDatabase)
+        return self.database.path
 
     # The forward side
 
@@ -293,7 +285,7 @@ class House:
         if self._carrier is None:
             self.engine = open_engine(self.url, create=False, busy_timeout=self.busy_timeout)
             self._attempts = Attempts(self.home / "ingest.attempt")
-            writer = Writer(self.engine)
+            writer = Writer(self.engine, beside=True)
             self._carrier = Carrier(self.folder, writer, self._attempts)
             self._interpreter = Interpreter(self.engine, writer, self._attempts, UTC, lens=self.lens)
         return self._carrier
@@ -327,12 +319,10 @@ class House:
     # What is stored
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            return connection.execute(sql, values).fetchall()
+        return self.database.query(sql, *values)
 
     def execute(self, sql: str) -> None:
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            connection.executescript(sql)
+        self.database.execute(sql)
 
     def one(self, sql: str, *values: object) -> Any:
         (row,) = self.query(sql, *values)
@@ -340,9 +330,7 @@ class House:
 
     def exchanges(self) -> list[dict[str, Any]]:
         """The rows of the view, oldest first."""
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute("SELECT * FROM exchange_list ORDER BY exchange_id")]
+        return self.database.dicts("SELECT * FROM exchange_list ORDER BY exchange_id")
 
     def exchange(self, number: int) -> dict[str, Any]:
         (row,) = [row for row in self.exchanges() if row["id"] == str(exchange_id(number))]
@@ -355,20 +343,28 @@ class House:
     def everything(self) -> dict[str, list[Any]]:
         """All that was recorded, comparable between databases that came to it by different ways."""
         tables = {
-            "journals": "hex(worker), segment, stored, highest_ordinal, lost_records, ended",
-            "chunks": "hex(exchange_id), side, seq, at_us, hex(data)",
-            "headers": "hex(exchange_id), side, seq, position, name, value",
-            "heads": "hex(exchange_id), side, seq, at_us, status",
-            "changes": "hex(exchange_id), seq, at_us, data",
-            "gaps": "hex(exchange_id), seq, at_us, side, bytes",
-            "tags": "hex(exchange_id), name, value",
+            "journals": "worker, segment, stored, highest_ordinal, lost_records, ended",
+            "chunks": "exchange_id, side, seq, at_us, data",
+            "headers": "exchange_id, side, seq, position, name, value",
+            "heads": "exchange_id, side, seq, at_us, status",
+            "changes": "exchange_id, seq, at_us, data",
+            "gaps": "exchange_id, seq, at_us, side, bytes",
+            "tags": "exchange_id, name, value",
         }
         found: dict[str, list[Any]] = {
-            table: sorted(self.query(f"SELECT {columns} FROM {table}"))  # noqa: S608 - the constants above
+            table: sorted(self.query(f"SELECT {columns} FROM {table}"), key=repr)  # noqa: S608 - the constants above
             for table, columns in tables.items()
         }
         found["exchanges"] = [{**row, "journal": None} for row in self.exchanges()]
         return found
+
+
+@contextmanager
+def a_house(home: Path, kind: str) -> Iterator[House]:
+    """A house with a database of a kind; a file is in its home."""
+    home.mkdir(parents=True, exist_ok=True)
+    with a_database(kind, home) as database, House(home, database) as made:
+        yield made
 
 
 def open_files() -> int:

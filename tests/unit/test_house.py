@@ -166,7 +166,9 @@ def test_locks_hold_what_is_asked_for() -> None:
         "requirements-dev.lock": [*project["dependencies"], *extras["build"], *extras["dev"]],
     }
     for name, requirements in wanted.items():
-        pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        pinned = set(
+            re.findall(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        )
         asked = {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in requirements}
         assert asked <= pinned, f"{name} is out of date: make lock"
 

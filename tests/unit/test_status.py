@@ -138,3 +138,14 @@ def test_writing_does_not_fail_where_the_folder_cannot_be_made(tmp_path: Path) -
 def test_a_status_is_judged_when_asked() -> None:
     assert Status("forward", 1, True, time.time()).fresh
     assert not Status("forward", 1, False, time.time()).fresh
+
+
+def test_a_process_of_another_table_lives_as_long_as_it_speaks(tmp_path: Path) -> None:
+    """Each container numbers its processes for itself: the same pid is somebody else's there."""
+    StatusFile(tmp_path, "forward").write({})
+    (path,) = (tmp_path / "status").iterdir()
+    told = msgspec.json.decode(path.read_bytes()) | {"table": "pid:[1]", "born": "1"}
+    for written, alive in ((time.time(), True), (time.time() - STALE_AFTER - 1, False)):
+        path.write_bytes(msgspec.json.encode(told | {"written": written}))
+        (found,) = read_all(tmp_path)
+        assert (found.alive, found.fresh) == (alive, alive)

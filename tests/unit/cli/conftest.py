@@ -7,13 +7,16 @@ import os
 import pty
 import re
 import select
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +25,7 @@ import msgspec
 import pytest
 
 from proxy.__main__ import run
+from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase, postgres_of
 from tests.unit.cli.recordings import record
 
 ROOT = Path(__file__).parents[3]
@@ -65,29 +69,67 @@ def _alone(tmp_path: Path) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.fixture(scope="session")
-def _recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, UUID]]:
-    home = tmp_path_factory.mktemp("recorded")
-    return home, record(home)
+@dataclass(frozen=True)
+class Recorded:
+    """A database that tests have in common, to be copied: `ids` are by the names that recordings.py gives."""
+
+    file: Path | None
+    name: str | None
+    ids: dict[str, UUID]
+
+
+@cache
+def _recorded(kind: str) -> Recorded:
+    if kind == SQLITE:
+        path = Path(tempfile.mkdtemp(prefix="recorded-")) / "wiretape.db"
+        ids = record(f"sqlite:///{path}")
+        return Recorded(path, None, ids)
+    server = postgres_of(kind)
+    name = server.new_database()
+    return Recorded(None, name, record(server.url(name)))
 
 
 @pytest.fixture
-def home(_recorded: tuple[Path, dict[str, UUID]], tmp_path: Path) -> Path:
-    """A copy for each test."""
+def database(kind: str, home: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
+    """A copy of it for each test."""
+    recorded = _recorded(kind)
+    if recorded.file is not None:
+        shutil.copyfile(recorded.file, home / "wiretape.db")
+        yield SqliteDatabase(home / "wiretape.db")
+        return
+    server = postgres_of(kind)
+    copy = PostgresDatabase(kind, server.new_database(recorded.name))
+    yield copy
+    copy.close()
+    server.drop(copy.name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
-    (path / "wiretape.db").write_bytes((_recorded[0] / "wiretape.db").read_bytes())
     return path
 
 
 @pytest.fixture
-def ids(_recorded: tuple[Path, dict[str, UUID]]) -> dict[str, UUID]:
+def ids(kind: str) -> dict[str, UUID]:
     """What is recorded, by the name that recordings.py gives it, the oldest first."""
-    return _recorded[1]
+    return _recorded(kind).ids
+
+
+@pytest.fixture(autouse=True)
+def _chosen(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The database that commands find by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "kind" in request.fixturenames:
+            url = request.getfixturevalue("database").url
+            if request.getfixturevalue("kind") != SQLITE:
+                patch.setenv("WIRETAPE_DATABASE", url)
+        yield
 
 
 @pytest.fixture
-def wiretape(home: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
+def wiretape(database: object, home: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
     """Run a command in this process."""
 
     def command(*arguments: object) -> Ran:
@@ -100,7 +142,7 @@ def wiretape(home: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
 
 
 @pytest.fixture
-def terminal(home: Path) -> Command:
+def terminal(database: object, home: Path) -> Command:
     """Run a command on a terminal; `out` is what it would show, both streams of it. `typed` is typed at once."""
 
     def command(*arguments: object, columns: int = 100, typed: bytes = b"") -> Ran:

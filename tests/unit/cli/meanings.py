@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from proxy.exchange import Outcome
+from proxy.store import clean
 from proxy.store.engine import open_engine
 from proxy.store.fulltext import index_some
 from proxy.store.rows import MeaningRow, RatingRow, TextRow
@@ -27,12 +27,12 @@ PRICE = {"source": "genai-prices 0.2.3", "provider": "openai", "model": "gpt-4o-
 def _data(**more: Any) -> str:
     usual: dict[str, Any] = {"events": 3, "comment_lines": 0, "terminator": "[DONE]", "complete": True, "error": None}
     usual |= {"tool_calls": [], "prompt_block_reason": None, "usage": None, "parts": [], "problem": None}
-    return msgspec.json.encode(usual | {"cost": {"lines": [], "reason": None}} | more).decode()
+    return clean.json(usual | {"cost": {"lines": [], "reason": None}} | more)
 
 
-def understand(home: Path, ids: dict[str, UUID]) -> None:
+def understand(url: str, ids: dict[str, UUID]) -> None:
     """Write what `stream`, `hostile`, `packed` and `lossy` meant, and fill the full-text index."""
-    engine = open_engine(f"sqlite:///{home}/wiretape.db", create=False)
+    engine = open_engine(url, create=False)
     writer = Writer(engine)
     with writer.transaction():
         rows = [_stream(ids["stream"]), _hostile(ids["hostile"]), _packed(ids["packed"]), _lossy(ids["lossy"])]

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -27,9 +26,9 @@ HOSTILE_CHUNKS = [b"\x1b[31mred\x07 \x00 \xff\xfe \x9b1m\r\n\t", HOSTILE.encode(
 PACKED = b"event: message\ndata: packed\n\n" * 20
 
 
-def record(home: Path) -> dict[str, UUID]:
-    """Make the home's database. Returns the ids by name, the oldest first, an hour between two."""
-    engine = open_engine(f"sqlite:///{home}/wiretape.db", create=True)
+def record(url: str) -> dict[str, UUID]:
+    """Make a database. Returns the ids by name, the oldest first, an hour between two."""
+    engine = open_engine(url, create=True)
     upgrade(engine)
     writer = Writer(engine)
     made: dict[str, UUID] = {}

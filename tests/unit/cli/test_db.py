@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from tests.support.databases import SqliteDatabase
 from tests.unit.cli.conftest import Command, tame
-
-
-def sql(home: Path, statement: str) -> None:
-    with closing(sqlite3.connect(home / "wiretape.db")) as connection:
-        connection.execute(statement)
-        connection.commit()
 
 
 def test_as_it_should_be(wiretape: Command) -> None:
@@ -24,9 +19,8 @@ def test_as_it_should_be(wiretape: Command) -> None:
     assert known["counts"]["outcomes"]["open"] == 1
 
 
-def test_differences_are_listed(wiretape: Command, home: Path) -> None:
-    sql(home, "DROP INDEX exchanges_status")
-    sql(home, "ALTER TABLE gaps ADD COLUMN [\x1b[31m] TEXT")
+def test_differences_are_listed(wiretape: Command, database: SqliteDatabase) -> None:
+    database.execute('DROP INDEX exchanges_status; ALTER TABLE gaps ADD COLUMN "\x1b[31m" TEXT')
     ran = wiretape("db", "check")
     assert ran.code == 1
     assert "index exchanges_status is missing" in ran.text
@@ -36,14 +30,15 @@ def test_differences_are_listed(wiretape: Command, home: Path) -> None:
     assert (ran.code, len(ran.json["differences"])) == (1, 2)
 
 
-def test_what_the_journals_lost_is_listed(wiretape: Command, home: Path) -> None:
-    sql(home, "UPDATE journals SET highest_ordinal = highest_ordinal + 2, lost_records = 1")
+def test_what_the_journals_lost_is_listed(wiretape: Command, database: SqliteDatabase) -> None:
+    database.execute("UPDATE journals SET highest_ordinal = highest_ordinal + 2, lost_records = 1")
     ran = wiretape("db", "check")
     assert ran.code == 1
     assert "2 of 10 exchanges never arrived" in ran.text
     assert "1 record could not be read" in ran.text
 
 
+@pytest.mark.engines("sqlite")
 def test_upgrade_makes_a_database(wiretape: Command, tmp_path: Path) -> None:
     home = tmp_path / "new"
     assert wiretape("--home", home, "db", "check").code == 2
@@ -53,14 +48,15 @@ def test_upgrade_makes_a_database(wiretape: Command, tmp_path: Path) -> None:
     assert (home / "wiretape.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_newer_database_is_refused(wiretape: Command, home: Path) -> None:
-    sql(home, "UPDATE alembic_version SET version_num = '9999'")
+def test_a_newer_database_is_refused(wiretape: Command, database: SqliteDatabase) -> None:
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
     for command in (["ls"], ["db", "check"], ["db", "upgrade"], ["delete", "--yes", "last"]):
         ran = wiretape(*command)
         assert ran.code == 2
         assert "newer" in ran.err
 
 
+@pytest.mark.engines("sqlite")
 def test_a_file_that_is_no_database(wiretape: Command, home: Path) -> None:
     (home / "wiretape.db").write_bytes(b"not a database" * 100)
     for command in (["ls"], ["show", "last"], ["db", "check"], ["db", "upgrade"]):

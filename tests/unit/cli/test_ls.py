@@ -10,6 +10,7 @@ import pytest
 from proxy.store.engine import open_engine
 from proxy.store.rows import ExchangeRow
 from proxy.store.write import Writer
+from tests.support.databases import SqliteDatabase
 from tests.unit.cli.conftest import Command, tame
 from tests.unit.cli.recordings import newest_first
 
@@ -159,8 +160,8 @@ def test_a_full_page_says_how_the_next_one_is_had(terminal: Command, ids: Ids) -
     assert f"--before {ids['lossy']}" in terminal("ls", "--limit", 2).text
 
 
-def test_wide_characters_keep_the_columns(home: object, terminal: Command, wiretape: Command) -> None:
-    engine = open_engine(f"sqlite:///{home}/wiretape.db", create=False)
+def test_wide_characters_keep_the_columns(database: SqliteDatabase, terminal: Command, wiretape: Command) -> None:
+    engine = open_engine(database.url, create=False)
     writer = Writer(engine)
     with writer.transaction():
         wide = UUID("ffffffff-0000-7000-8000-000000000000")
@@ -172,6 +173,7 @@ def test_wide_characters_keep_the_columns(home: object, terminal: Command, wiret
     assert "语言模型" in wiretape("ls", "--limit", 1).text
 
 
+@pytest.mark.engines("sqlite")
 def test_without_a_database(wiretape: Command, home: object) -> None:
     ran = wiretape("--home", f"{home}/none", "ls")
     assert ran.code == 2

@@ -15,7 +15,7 @@ import pytest
 from proxy.cli import money
 from proxy.cli.times import day_or_moment, moment
 from proxy.errors import UsageError
-from proxy.store.engine import open_engine, writing
+from tests.support.databases import SqliteDatabase
 from tests.unit.cli.conftest import Command, tame
 from tests.unit.cli.meanings import LINES, understand
 
@@ -23,8 +23,8 @@ Ids = dict[str, UUID]
 
 
 @pytest.fixture(autouse=True)
-def _understood(home: Path, ids: Ids) -> None:
-    understand(home, ids)
+def _understood(database: SqliteDatabase, ids: Ids) -> None:
+    understand(database.url, ids)
 
 
 # show, explain
@@ -157,14 +157,9 @@ def test_a_line_has_tokens_and_money(wiretape: Command, terminal: Command) -> No
     assert "unpriced" in terminal("ls", columns=140).text
 
 
-def test_a_search_says_what_it_cannot_see(wiretape: Command, home: Path) -> None:
+def test_a_search_says_what_it_cannot_see(wiretape: Command, database: SqliteDatabase) -> None:
     assert wiretape("ls", "--search", "sunny").err == ""
-    engine = open_engine(f"sqlite:///{home}/wiretape.db", create=False)
-    with writing(engine) as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO texts (exchange_id, seq, data) SELECT exchange_id, 99 + id, 'new' FROM texts"
-        )
-    engine.dispose()
+    database.execute("INSERT INTO texts (exchange_id, seq, data) SELECT exchange_id, 99 + seq, 'new' FROM texts")
     assert "not indexed yet" in wiretape("ls", "--search", "sunny").err
     Path("wiretape.toml").write_text("search = false\n")
     assert "search is false in the configuration" in wiretape("ls", "--search", "sunny").err

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from proxy.ingest import again
+from tests.support.databases import SqliteDatabase
 from tests.unit.cli.conftest import Command
 
 BOTH = pytest.mark.parametrize("command", ["reinterpret", "reprice"])
@@ -68,10 +67,8 @@ def test_interrupted_it_says_how_to_go_on(wiretape: Command, monkeypatch: pytest
         assert "interrupted before anything was done" in ran.err
 
 
-def test_another_zone_than_the_databases_is_told(wiretape: Command, home: Path) -> None:
-    with closing(sqlite3.connect(home / "wiretape.db")) as connection:
-        connection.execute("INSERT INTO meta VALUES ('reporting_time_zone', 'Asia/Tokyo')")
-        connection.commit()
+def test_another_zone_than_the_databases_is_told(wiretape: Command, database: SqliteDatabase) -> None:
+    database.execute("INSERT INTO meta VALUES ('reporting_time_zone', 'Asia/Tokyo')")
     assert "Tokyo" not in wiretape("reprice", "--since", "2d").err, "nobody asked for a zone"
     Path("wiretape.toml").write_text("reporting_time_zone = 'Europe/Berlin'\n")
     ran = wiretape("reprice", "--since", "2d")

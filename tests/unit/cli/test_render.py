@@ -96,7 +96,7 @@ def test_times_keep_their_microseconds() -> None:
     assert render.utc(1_790_000_000_123_457) == "2026-09-21T14:13:20.123457Z"
 
 
-def test_a_terminal_that_lacks_characters_gets_them_spelled_out(home: Path) -> None:
+def test_a_terminal_that_lacks_characters_gets_them_spelled_out(database: object, home: Path) -> None:
     ascii_only = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     call = [sys.executable, "-m", "proxy", "--home", str(home), "ls", "--limit", "1"]
     shown = subprocess.run(call, env=ascii_only, capture_output=True, check=True).stdout

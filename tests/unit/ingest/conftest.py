@@ -14,19 +14,14 @@ import pytest
 from proxy.ingest.run import Ingest, IngestOptions
 from proxy.status import read_all
 from proxy.store.migrate import upgrade
-from tests.support.journals import DEADLINE, House, blank_database, until
+from tests.support.journals import DEADLINE, House, a_house, until
 
 FINGERPRINT = "0123456789abcdef"
 
 
-@pytest.fixture(scope="session")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blank_database(tmp_path_factory.mktemp("blank"))
-
-
 @pytest.fixture
-def house(tmp_path: Path, blank: Path) -> Iterator[House]:
-    with House(tmp_path / "home", blank) as made:
+def house(tmp_path: Path, kind: str) -> Iterator[House]:
+    with a_house(tmp_path / "home", kind) as made:
         yield made
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sqlite3
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +58,7 @@ def all_stored(house: House) -> bool:
 # With real deaths
 
 
+@pytest.mark.engines("sqlite")
 @pytest.mark.parametrize(("function", "code"), [("crash", -signal.SIGABRT), ("fail", 1)])
 def test_a_record_that_kills(house: House, function: str, code: int) -> None:
     """In its batch, then twice alone; then everything but it is stored, and its exchange says so."""
@@ -77,6 +76,7 @@ def test_a_record_that_kills(house: House, function: str, code: int) -> None:
     assert attempt(house).read_bytes() == b""
 
 
+@pytest.mark.engines("sqlite")
 @pytest.mark.parametrize(("function", "code"), [("crash", -signal.SIGABRT), ("fail", 1)])
 def test_an_exchange_whose_meaning_kills(house: House, function: str, code: int) -> None:
     """Among others, then twice alone; then it is left uninterpreted, and all others are read."""
@@ -92,6 +92,7 @@ def test_an_exchange_whose_meaning_kills(house: House, function: str, code: int)
     assert attempt(house).read_bytes() == b""
 
 
+@pytest.mark.engines("sqlite")
 def test_killed_from_outside_again_and_again(house: House) -> None:
     """Nothing tells such a death from chance; the record is stored as soon as ingest is left to do it."""
     house.execute("CREATE TRIGGER deadly AFTER INSERT ON chunks WHEN NEW.data = x'62' BEGIN SELECT die(); END;")
@@ -102,6 +103,7 @@ def test_killed_from_outside_again_and_again(house: House) -> None:
     assert all_stored(house)
 
 
+@pytest.mark.engines("sqlite")
 def test_the_first_record_of_a_journal_kills(house: House) -> None:
     house.execute("CREATE TRIGGER deadly AFTER INSERT ON heads WHEN NEW.side = 0 BEGIN SELECT crash(); END;")
     house.record(exchange(1))
@@ -122,7 +124,7 @@ def test_after_a_death_all_goes_one_by_one(house: House) -> None:
     positions = []
     for _ in range(4):
         house.carrier.pass_once()
-        positions.append(house.one("SELECT offset FROM journals"))
+        positions.append(house.one('SELECT "offset" FROM journals'))
     assert positions == [*ends, writer.offset], "as many as the batch could have held, then at full size again"
     assert all_stored(house)
 
@@ -148,7 +150,7 @@ def test_killed_at_any_two_records(house: House) -> None:
     for offset in offsets:
         leave(house, Place(WORKER, 0, offset, 5000))
         house.carrier.pass_once()
-        assert house.one("SELECT offset FROM journals") > offset
+        assert house.one('SELECT "offset" FROM journals') > offset
         leave(house, Place(WORKER, 0, offset, 1))
     writer.close()
     house.drain()
@@ -191,13 +193,11 @@ def test_waiting_for_the_database_is_not_held_against_a_record(house: House) -> 
     house.drain()
     append(writer, TAPE[4:])
     attempt(house).write_bytes(json(Place(worker(9), 0, 0, 1)))  # for the emptiness to mean something
-    with closing(sqlite3.connect(house.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with house.database.locked():
         storing = threading.Thread(target=house.drain)
         storing.start()
         until(lambda: attempt(house).read_bytes() == b"")
         assert storing.is_alive()
-        other.execute("ROLLBACK")
     storing.join(DEADLINE)
     writer.close()
     house.drain()

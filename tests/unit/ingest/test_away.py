@@ -16,6 +16,7 @@ from proxy.errors import UsageError
 from proxy.ingest.run import IngestOptions, run
 from proxy.store.errors import DatabaseAway
 from proxy.store.migrate import upgrade
+from tests.support.databases import template
 from tests.support.journals import House, append, exchange, merged, until, worker
 from tests.unit.ingest.conftest import FINGERPRINT, Running
 
@@ -40,21 +41,20 @@ def stored(house: House, number: int) -> None:
 def test_locked_by_another(house: House) -> None:
     writer = house.journal()
     append(writer, exchange(1))
-    with closing(sqlite3.connect(house.path, isolation_level=None)) as other:
-        house.drain()
-        append(writer, exchange(2))
-        other.execute("BEGIN IMMEDIATE")
+    house.drain()
+    append(writer, exchange(2))
+    with house.database.locked():
         for _ in range(3):
             with pytest.raises(DatabaseAway, match="locked by another"):
                 house.drain()
             house.stop()
-        assert count(house.path) == 1
-        other.execute("ROLLBACK")
+        assert house.one(COUNT) == 1
     house.drain()
     assert [row["lost_records"] for row in house.exchanges()] == [0, 0]
-    assert count(house.path) == 2
+    assert house.one(COUNT) == 2
 
 
+@pytest.mark.engines("sqlite")
 def test_locked_as_long_as_segments_are_removed(house: House) -> None:
     """The rows are in, the removal is not: the next ingest cleans up."""
     house.record(exchange(1))
@@ -86,6 +86,7 @@ def move(house: House, to: Path) -> None:
         path.rename(to.with_name(path.name.replace("wiretape.db", to.name)))
 
 
+@pytest.mark.engines("sqlite")
 def test_renamed_away_and_back(house: House, running: Start) -> None:
     ingest = running()
     writer = house.journal()
@@ -107,6 +108,7 @@ def test_renamed_away_and_back(house: House, running: Start) -> None:
     assert all(len(house.body(number)) == 2 for number in range(1, 5))
 
 
+@pytest.mark.engines("sqlite")
 def test_renamed_while_nothing_happens(house: House, running: Start) -> None:
     """Whoever looks at the status must not need a request to see it."""
     ingest = running()
@@ -115,7 +117,8 @@ def test_renamed_while_nothing_happens(house: House, running: Start) -> None:
     ingest.says("database", lambda said: "wiretape.db" in said)
 
 
-def test_replaced_by_another(house: House, running: Start, blank: Path) -> None:
+@pytest.mark.engines("sqlite")
+def test_replaced_by_another(house: House, running: Start) -> None:
     """What is still in the journal goes into the new one, from the beginning; the old one is left as it was."""
     running()
     writer = house.journal()
@@ -123,7 +126,7 @@ def test_replaced_by_another(house: House, running: Start, blank: Path) -> None:
     stored(house, 1)
     aside = house.path.with_name("aside.db")
     move(house, aside)
-    shutil.copyfile(blank, house.path)
+    shutil.copyfile(template(), house.path)
     append(writer, exchange(2))
     stored(house, 2)
     append(writer, exchange(3))
@@ -131,7 +134,8 @@ def test_replaced_by_another(house: House, running: Start, blank: Path) -> None:
     assert count(aside) == 1
 
 
-def test_replaced_without_what_belongs_to_it(house: House, running: Start, blank: Path) -> None:
+@pytest.mark.engines("sqlite")
+def test_replaced_without_what_belongs_to_it(house: House, running: Start) -> None:
     """Only the main file is moved: what its log (-wal) holds goes with it, not into what takes its place."""
     ingest = running()
     writer = house.journal()
@@ -141,12 +145,13 @@ def test_replaced_without_what_belongs_to_it(house: House, running: Start, blank
     house.path.rename(aside)
     ingest.says("database", lambda said: "wiretape.db" in said)
     assert count(aside) == 1
-    shutil.copyfile(blank, house.path)
+    shutil.copyfile(template(), house.path)
     append(writer, exchange(2))
     stored(house, 2)
     assert count(aside) == 1
 
 
+@pytest.mark.engines("sqlite")
 def test_removed(house: House, running: Start) -> None:
     """A file that is gone was somebody's decision: ingest waits, and does not hide it behind a new one."""
     ingest = running()
@@ -164,6 +169,7 @@ def test_removed(house: House, running: Start) -> None:
     assert len(house.files) == 1
 
 
+@pytest.mark.engines("sqlite")
 @pytest.mark.parametrize("create", [True, False])
 def test_missing_at_the_start(house: House, running: Start, create: bool) -> None:
     house.path.unlink()
@@ -178,6 +184,7 @@ def test_missing_at_the_start(house: House, running: Start, create: bool) -> Non
         assert not house.path.exists()
 
 
+@pytest.mark.engines("sqlite")
 def test_newer_than_this_version(house: House, running: Start) -> None:
     """While it runs, somebody upgrades the database: from then on it belongs to the newer program."""
     ingest = running()
@@ -195,6 +202,7 @@ def test_newer_than_this_version(house: House, running: Start) -> None:
     stored(house, 2)
 
 
+@pytest.mark.engines("sqlite")
 def test_newer_at_the_start(house: House, running: Start) -> None:
     house.execute("UPDATE alembic_version SET version_num = 'f00'")
     house.record(exchange(1))
@@ -205,6 +213,7 @@ def test_newer_at_the_start(house: House, running: Start) -> None:
     assert len(house.files) == 1
 
 
+@pytest.mark.engines("sqlite")
 def test_without_tables(house: House, running: Start) -> None:
     """An empty file, as `create` leaves it, or a version's whose revisions are known: it is brought up."""
     house.path.write_bytes(b"")
@@ -220,6 +229,7 @@ def options(house: House, **other: Any) -> IngestOptions:
     return IngestOptions(house.home, house.url, FINGERPRINT, upgrade, **other)
 
 
+@pytest.mark.engines("sqlite")
 def test_fingerprints_of_another_key(house: House, running: Start) -> None:
     house.record(exchange(1))
     first = running()
@@ -237,12 +247,14 @@ def test_fingerprints_of_another_key(house: House, running: Start) -> None:
     stored(house, 2)
 
 
+@pytest.mark.engines("sqlite")
 def test_a_database_url_that_cannot_work(house: House, running: Start) -> None:
     ingest = running(database="mysql://localhost/x")
     until(lambda: not ingest.alive)
     assert isinstance(ingest.error, UsageError)
 
 
+@pytest.mark.engines("sqlite")
 def test_one_ingest_a_home(house: House) -> None:
     """Two would store everything twice."""
     with (house.home / "ingest.lock").open("w") as held:

@@ -60,10 +60,8 @@ def test_damage_is_told_and_not_forgotten(house: House, running: Start) -> None:
     house.put(shape._replace(data=shape.data[:-1] + b"?"), worker(1))
     ingest = running()
     ingest.says("damage", lambda number: number == 1)
-    aside = house.path.with_name("aside.db")
-    house.path.rename(aside)
-    ingest.says("database", lambda said: said != "ok")
-    aside.rename(house.path)
+    with house.database.away():
+        ingest.says("database", lambda said: said != "ok")
     ingest.says("database", lambda said: said == "ok")
     assert ingest.facts["damage"] == 1
 
@@ -90,19 +88,18 @@ def test_lag_while_the_database_is_away(house: House, running: Start) -> None:
     append(writer, exchange(1))
     stored(house, 1)
     begin = writer.offset
-    aside = house.path.with_name("aside.db")
-    house.path.rename(aside)
-    ingest.says("database", lambda said: said != "ok")
-    append(writer, merged(*[exchange(number) for number in range(2, 50)]))
-    appended = time.monotonic()
-    ingest.says("lag_bytes", lambda size: size == writer.offset - begin)
-    ingest.says("lag_seconds", lambda seconds: seconds > 1.0)
-    assert ingest.facts["lag_seconds"] < time.monotonic() - appended + 3.0, "since all was stored, not since the start"
-    aside.rename(house.path)
+    with house.database.away():
+        ingest.says("database", lambda said: said != "ok")
+        append(writer, merged(*[exchange(number) for number in range(2, 50)]))
+        appended = time.monotonic()
+        ingest.says("lag_bytes", lambda size: size == writer.offset - begin)
+        ingest.says("lag_seconds", lambda seconds: seconds > 1.0)
+        assert ingest.facts["lag_seconds"] < time.monotonic() - appended + 3.0, "since all was stored, not the start"
     ingest.says("lag_bytes", lambda size: size == 0)
     assert ingest.facts["lag_seconds"] == 0.0
 
 
+@pytest.mark.engines("sqlite")
 def test_lag_without_any_database(house: House, running: Start) -> None:
     house.path.unlink()
     house.record(exchange(1), worker(1), segment_bytes=500)
@@ -161,6 +158,7 @@ def test_the_lifelines_end_stops(house: House, running: Start, lifeline: tuple[i
     assert ingest.error is None
 
 
+@pytest.mark.engines("sqlite")
 @pytest.mark.parametrize("away", [True, False])
 def test_stopping_does_not_wait_for_what_cannot_be(house: House, running: Start, away: bool) -> None:
     """A database that is away, or journals that must stay: whoever stops wiretape is not made to wait for them."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.exchange import HeaderList, Side
 from proxy.journal import record
-from tests.support.journals import WORKER, Entry, House, exchange, exchange_id, json, merged
+from tests.support.journals import WORKER, Entry, House, a_house, exchange, exchange_id, json, merged
 
 KEY = exchange_id(1).hex.encode()
 BOUND = 2**63 - 1
@@ -61,22 +61,22 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("kind", READ, ids=bytes.decode)
+@pytest.mark.parametrize("what", READ, ids=bytes.decode)
 @pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable(house: House, kind: bytes, payload: bytes) -> None:
-    row = store(house, with_payload(kind, payload))
+def test_unreadable(house: House, what: bytes, payload: bytes) -> None:
+    row = store(house, with_payload(what, payload))
     assert row["lost_records"] == 1
-    assert row["outcome"] == ("interrupted" if kind == record.END else "completed")
+    assert row["outcome"] == ("interrupted" if what == record.END else "completed")
     assert house.body(1) == [b"data: one\n\n", b"data: two\n\n"]
-    assert house.one("SELECT lost_records, stored FROM journals") == (1, 1 if kind == record.REQUEST_HEAD else 2)
+    assert house.one("SELECT lost_records, stored FROM journals") == (1, 1 if what == record.REQUEST_HEAD else 2)
     assert house.carrier.damage == 1
 
 
-@pytest.mark.parametrize("kind", [b"tun", b"new", b"x"])
-def test_kinds_that_nobody_knows(house: House, kind: bytes) -> None:
+@pytest.mark.parametrize("what", [b"tun", b"new", b"x"])
+def test_kinds_that_nobody_knows(house: House, what: bytes) -> None:
     """They are lost with their segment, so they are counted."""
     entries = exchange(1)
-    strange = [Entry(kind, KEY, 5, 50, b"\0" * 50), *[entry._replace(seq=entry.seq + 1) for entry in entries[5:]]]
+    strange = [Entry(what, KEY, 5, 50, b"\0" * 50), *[entry._replace(seq=entry.seq + 1) for entry in entries[5:]]]
     row = store(house, [*entries[:5], *strange])
     assert (row["outcome"], row["lost_records"], len(house.body(1))) == ("completed", 1, 2)
     assert house.carrier.damage == 1
@@ -92,11 +92,11 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "field"), NUMBERS)
+@pytest.mark.parametrize(("what", "field"), NUMBERS)
 @pytest.mark.parametrize("number", HUGE)
-def test_integers_beyond_64_bits(house: House, kind: bytes, field: str, number: int) -> None:
+def test_integers_beyond_64_bits(house: House, what: bytes, field: str, number: int) -> None:
     """They become the nearest that fits, or cost the one record that has them."""
-    row = store(house, changed(kind, **{field: number}))
+    row = store(house, changed(what, **{field: number}))
     assert row["outcome"] == "completed"
     assert row["lost_records"] in (0, 1)
     assert house.body(1) == [b"data: one\n\n", b"data: two\n\n"]
@@ -105,8 +105,8 @@ def test_integers_beyond_64_bits(house: House, kind: bytes, field: str, number: 
 
 @pytest.mark.parametrize("field", ["origin", "wire_end"])
 def test_numbers_without_a_name(house: House, field: str) -> None:
-    kind = record.REQUEST_HEAD if field == "origin" else record.END
-    row = store(house, changed(kind, **{field: 99}))
+    what = record.REQUEST_HEAD if field == "origin" else record.END
+    row = store(house, changed(what, **{field: 99}))
     assert row["lost_records"] == 1
     assert row["outcome"] == ("completed" if field == "origin" else "interrupted")
     stored, highest = house.one("SELECT stored, highest_ordinal FROM journals")
@@ -205,8 +205,8 @@ COUNTER = iter(range(10**9))
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from([*READ, b"tun", b"new"]), noise), min_size=1, max_size=12))
-def test_anything_at_all(folder: Path, blank: Path, payloads: list[tuple[bytes, bytes]]) -> None:
+def test_anything_at_all(folder: Path, kind: str, payloads: list[tuple[bytes, bytes]]) -> None:
     entries = [Entry(kind, KEY, seq, seq, payload) for seq, (kind, payload) in enumerate(payloads)]
-    with House(folder / str(next(COUNTER)), blank) as house:
+    with a_house(folder / str(next(COUNTER)), kind) as house:
         row = store(house, entries)
     assert row["outcome"] is not None

@@ -49,10 +49,7 @@ def test_only_the_guilty_record_is_left_out(house: House, caplog: pytest.LogCapt
 
 def test_the_very_first_record(house: House) -> None:
     """There is no position before it but the beginning of the file."""
-    house.execute(
-        """CREATE TRIGGER no BEFORE INSERT ON heads WHEN NEW.side = 0 AND NEW.seq = 0
-        BEGIN SELECT RAISE(ABORT, 'no heads today'); END"""
-    )
+    house.database.refuse("heads", "INSERT", "NEW.side = 0 AND NEW.seq = 0")
     house.record(exchange(1))
     assert house.drain() == [WORKER]
     row = house.exchange(1)
@@ -139,10 +136,7 @@ def test_a_journal_that_is_refused_whatever_is_left_out_stops_no_other(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    house.execute(
-        f"""CREATE TRIGGER no BEFORE INSERT ON journals WHEN NEW.worker = x'{worker(1).hex}'
-        BEGIN SELECT RAISE(ABORT, 'not this one'); END"""
-    )
+    house.database.refuse("journals", "INSERT", f"NEW.worker = {house.database.id_sql(worker(1))}")
     house.record(many(10), worker(1))
     house.record(exchange(99), worker(2))
     assert house.drain() == [worker(2)]
@@ -150,7 +144,7 @@ def test_a_journal_that_is_refused_whatever_is_left_out_stops_no_other(
     assert house.carrier.stuck == {worker(1)}
     assert len(house.files) == 1
     assert len(caplog.records) == 1
-    house.execute("DROP TRIGGER no")
+    house.database.allow()
     house.stop()
     assert house.drain() == [worker(1)]
     assert {row["outcome"] for row in house.exchanges()} == {"completed"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.exchange import Origin, WireEnd
 from proxy.journal import record
 from proxy.store.errors import DatabaseAway
-from tests.support.journals import Entry, House, append, exchange, exchange_id, merged
+from tests.support.journals import Entry, House, a_house, append, exchange, exchange_id, merged
 
 PIECES = [b"", b"x", b"data: {}\n\n", b"@ res+ ", b"\0\xff" * 700]
 KEY = exchange_id(99).hex.encode()
@@ -63,12 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COUNTER = iter(range(10**9))
 
 
-def fresh(folder: Path, blank: Path) -> House:
-    return House(folder / str(next(COUNTER)), blank)
+def fresh(folder: Path, kind: str) -> AbstractContextManager[House]:
+    return a_house(folder / str(next(COUNTER)), kind)
 
 
-def in_one_go(folder: Path, blank: Path, entries: list[Entry]) -> dict[str, list[Any]]:
-    with fresh(folder, blank) as house:
+def in_one_go(folder: Path, kind: str, entries: list[Entry]) -> dict[str, list[Any]]:
+    with fresh(folder, kind) as house:
         house.record(entries)
         house.drain()
         return house.everything()
@@ -76,23 +75,18 @@ def in_one_go(folder: Path, blank: Path, entries: list[Entry]) -> dict[str, list
 
 def fail(house: House) -> None:
     """A pass that finds the database locked, if it finds something to store."""
-    with closing(sqlite3.connect(house.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            house.drain()
-        except DatabaseAway:
-            pass
-        other.execute("ROLLBACK")
+    with house.database.locked(), suppress(DatabaseAway):
+        house.drain()
     house.stop()
 
 
 @settings(max_examples=30)
 @given(tapes(), steps, st.sampled_from([1, 700, 10**9]))
 def test_cut_anywhere(
-    folder: Path, blank: Path, entries: list[Entry], cuts: list[tuple[int, str]], segment_bytes: int
+    folder: Path, kind: str, entries: list[Entry], cuts: list[tuple[int, str]], segment_bytes: int
 ) -> None:
-    expected = in_one_go(folder, blank, entries)
-    with fresh(folder, blank) as house:
+    expected = in_one_go(folder, kind, entries)
+    with fresh(folder, kind) as house:
         writer = house.journal(segment_bytes=segment_bytes)
         left = list(entries)
         for size, what in cuts:
@@ -114,14 +108,14 @@ def test_cut_anywhere(
     assert found == expected
 
 
-def test_between_any_two_records(folder: Path, blank: Path) -> None:
+def test_between_any_two_records(folder: Path, kind: str) -> None:
     entries = merged(
         exchange(1, extras=True, record="meta"),
         exchange(2, chunks=[b"a", b"b", b"c"], tags=[("env", "ci")]),
         exchange(3, wire_end=None, chunks=[b"tail"]),
     )
-    expected = in_one_go(folder, blank, entries)
-    with fresh(folder, blank) as house:
+    expected = in_one_go(folder, kind, entries)
+    with fresh(folder, kind) as house:
         writer = house.journal()
         for entry in entries:
             append(writer, [entry])

@@ -1,56 +1,64 @@
-"""A database of this version for each test, on a real file."""
+"""A database of this version for each test, on each engine."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from proxy.store.engine import open_engine
-from proxy.store.migrate import upgrade
 from proxy.store.write import Writer
-
-Opener = Callable[..., Engine]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file at this version's revision, to be copied: an upgrade takes longer than most tests."""
-    path = tmp_path_factory.mktemp("template") / "wiretape.db"
-    engine = open_engine(f"sqlite:///{path}", create=True)
-    upgrade(engine)
-    engine.dispose()
-    return path
+from tests.support.databases import Opener, PostgresDatabase, SqliteDatabase, a_database, an_opener, template
 
 
 @pytest.fixture
-def database(template: Path, tmp_path: Path) -> Path:
-    """The path of a database without rows."""
+def place(kind: str, tmp_path: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
+    """A database without rows."""
+    with a_database(kind, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where a test on SQLite has its file."""
+    return tmp_path / "wiretape.db"
+
+
+@pytest.fixture
+def opener(place: SqliteDatabase | PostgresDatabase) -> Iterator[Opener]:
+    """Opens engines on the database."""
+    with an_opener(place.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A SQLite file without rows."""
     path = tmp_path / "wiretape.db"
-    shutil.copy(template, path)
+    shutil.copyfile(template(), path)
     return path
 
 
 @pytest.fixture
-def opener() -> Iterator[Opener]:
-    """Opens engines that are closed when the test ends."""
-    engines: list[Engine] = []
+def open_file() -> Iterator[Opener]:
+    """Opens engines on files, closed when the test ends."""
+    with ExitStack() as stack:
 
-    def open_it(path: Path, *, create: bool = False, busy_timeout: float = 10.0) -> Engine:
-        engines.append(open_engine(f"sqlite:///{path}", create=create, busy_timeout=busy_timeout))
-        return engines[-1]
+        def open_it(path: Path, *, create: bool = False, busy_timeout: float = 10.0) -> Engine:
+            engine = open_engine(f"sqlite:///{path}", create=create, busy_timeout=busy_timeout)
+            stack.callback(engine.dispose)
+            return engine
 
-    yield open_it
-    for engine in engines:
-        engine.dispose()
+        yield open_it
 
 
 @pytest.fixture
-def engine(database: Path, opener: Opener) -> Engine:
-    return opener(database)
+def engine(opener: Opener) -> Engine:
+    return opener()
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from proxy.exchange import Outcome
-from proxy.store.engine import reading
+from proxy.store.engine import execute, hashes_responses, reading
 from proxy.store.meanings import Written
-from proxy.store.rollups import MODEL, SPENT_SQL
+from proxy.store.rollups import MODEL, spent_sql, sums_sql
 from proxy.store.rows import MeaningRow
 from proxy.store.schema_meaning import SPENT
 from proxy.store.write import Writer
@@ -64,13 +64,15 @@ def record(writer: Writer, *ids: UUID, **columns: Any) -> None:
 
 def spent(engine: Engine, table: str = "spend_hours") -> dict[str, int]:
     """What a rollup adds up to, without what is zero."""
-    (row,) = sql(engine, f"SELECT {', '.join(f'coalesce(sum({each}), 0)' for each in SPENT)} FROM {table}")  # noqa: S608 - our columns
+    sums = ", ".join(f"CAST(coalesce(sum({each}), 0) AS bigint)" for each in SPENT)
+    (row,) = sql(engine, f"SELECT {sums} FROM {table}")  # noqa: S608 - our columns
     return {name: amount for name, amount in zip(SPENT, row, strict=True) if amount}
 
 
 def totals(engine: Engine) -> dict[str, int]:
     """The same, as spend_hours and spend_keys must have it, computed from the exchanges themselves."""
-    sums = ", ".join(f"coalesce(sum({each}), 0)" for each in SPENT_SQL.values())
+    with reading(engine) as connection:
+        sums = sums_sql(spent_sql(connection).values())
     (row,) = sql(engine, f"SELECT {sums} FROM exchanges WHERE counted")  # noqa: S608 - our columns
     return {name: amount for name, amount in zip(SPENT, row, strict=True) if amount}
 
@@ -104,7 +106,8 @@ def everything(engine: Engine) -> dict[str, Sequence[Any]]:
     """All that meaning wrote, as the driver gives it."""
     tables = (*TABLES, "billed", "exchanges", "meanings", "usage", "usage_raw", "rate_limits", "safety", "response_ids")
     with reading(engine) as connection:
-        found = {each: sorted(connection.exec_driver_sql(f"SELECT * FROM {each}"), key=repr) for each in tables}  # noqa: S608 - our tables
+        kept = tables if hashes_responses(connection) else tables[:-1]
+        found = {each: sorted(execute(connection, f"SELECT * FROM {each}"), key=repr) for each in kept}  # noqa: S608 - our tables
         texts = "SELECT exchange_id, seq, role, session, hash, data FROM texts"
-        found["texts"] = sorted(connection.exec_driver_sql(texts), key=repr)
+        found["texts"] = sorted(execute(connection, texts), key=repr)
     return {name: [tuple(row) for row in rows] for name, rows in found.items()}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 
 from proxy.exchange import ExchangeIds, Outcome, Side, WireEnd, id_time_us
-from proxy.store.engine import reading, reclaim
+from proxy.store.engine import execute, is_shared, reading, reclaim
 from proxy.store.rows import ChunkRow, ExchangeRow, HeadRow, JournalRow
 from proxy.store.schema import metadata
 
@@ -67,7 +68,7 @@ def journal(worker: UUID, **columns: Any) -> JournalRow:
 def sql(engine: Engine, statement: str, *values: Any) -> list[Any]:
     """The rows of a statement, as the driver gives them."""
     with reading(engine) as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
+        return [tuple(row) for row in execute(connection, statement, values)]
 
 
 def stored(engine: Engine, table: str) -> int:
@@ -81,3 +82,44 @@ def file_bytes(engine: Engine, path: Path) -> bytes:
     reclaim(engine)
     engine.dispose()
     return b"".join(each.read_bytes() for each in path.parent.glob(path.name + "*"))
+
+
+_PARENTS = """SELECT c.relname::text, p.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    JOIN pg_class p ON p.oid = i.inhparent WHERE c.relkind = 'i'"""
+
+
+def plans(engine: Engine, work: Callable[[Connection], Any], of: str = "exchanges") -> list[str]:
+    """How the engine runs what `work` asks of a table, indexes by the names that they have in the schema.
+
+    Postgres is told to do without reading whole tables, which in one so small is the quickest.
+    """
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if f"FROM {of}" in statement and "WHERE" in statement:
+            asked.append((statement, parameters))
+
+    explain = "EXPLAIN " if is_shared(engine) else "EXPLAIN QUERY PLAN "
+    with reading(engine) as connection:
+        if is_shared(engine):
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        event.listen(engine, "before_cursor_execute", note)
+        work(connection)
+        event.remove(engine, "before_cursor_execute", note)
+        steps = [connection.exec_driver_sql(explain + each, values).all() for each, values in asked]
+        found = connection.exec_driver_sql(_PARENTS).all() if is_shared(engine) else []
+        parents: dict[str, str] = {row[0]: row[1] for row in found}
+    assert steps
+    told = [" / ".join(row[-1] for row in each) for each in steps]
+    return [re.sub(r"\w+", lambda word: parents.get(word.group(), word.group()), each) for each in told]
+
+
+def uses(plan: str, index: str) -> bool:
+    """Whether a plan goes by an index."""
+    return re.search(rf"(?:USING (?:COVERING )?INDEX|using) {index}\b", plan) is not None
+
+
+def sorts(plan: str) -> bool:
+    """Whether a plan sorts what it finds."""
+    return "TEMP B-TREE" in plan or "Sort" in plan

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from proxy.exchange import Origin
 from proxy.store.delete import delete_exchanges
+from proxy.store.engine import execute
 from proxy.store.rows import MeaningRow
 from proxy.store.write import Writer
 from tests.unit.store.meaning import agree, by_model, failed, meant, record, silent, spent, understand
@@ -205,7 +206,7 @@ def test_whatever_is_read_again_the_sums_are_those_of_the_rows(
     delete_exchanges(engine, [UUID(bytes=row[0]) for row in sql(engine, "SELECT id FROM exchanges")])
     with writer.transaction():
         for table in ("spend_hours", "spend_keys", "spend_tags", "billed"):
-            writer._connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - our tables
+            execute(writer._connection, f"DELETE FROM {table}")  # noqa: S608 - our tables
     made = [uuid4() for _ in range(4)]
     record(writer, *made, tags=(("a", "b"),))
     kinds = {"post": post, "get": get, "silent": silent, "failed": failed}

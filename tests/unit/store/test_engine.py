@@ -1,4 +1,4 @@
-"""Opening a database file, what its transactions promise, and how its troubles are told."""
+"""Opening a SQLite file, what its transactions promise, and how its troubles are told."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ import pytest
 from sqlalchemy import Engine
 
 from proxy.errors import UsageError
-from proxy.store.engine import file_moved, open_engine, reading, writing
+from proxy.store.engine import backend_of, open_engine, reading, writing
 from proxy.store.errors import DatabaseAway, DatabaseMoved, ValueRefused
 from proxy.store.schema import NameKind
 from proxy.store.write import Writer
-from tests.unit.store.conftest import Opener
+from tests.support.databases import Opener, template
 from tests.unit.store.support import sql
+
+
+@pytest.fixture
+def engine(open_file: Opener, file: Path) -> Engine:
+    return open_file(file)
 
 
 def test_a_missing_file_is_not_made_unless_asked(tmp_path: Path) -> None:
@@ -30,18 +35,18 @@ def test_a_missing_file_is_not_made_unless_asked(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_vanished_is_not_made_by_a_later_connection(database: Path, opener: Opener) -> None:
-    engine = opener(database)
+def test_a_file_that_vanished_is_not_made_by_a_later_connection(file: Path, open_file: Opener) -> None:
+    engine = open_file(file)
     engine.dispose()
-    database.unlink()
+    file.unlink()
     with pytest.raises(DatabaseAway), reading(engine):
         pass
-    assert not database.exists()
+    assert not file.exists()
 
 
-def test_the_files_are_for_their_owner_only(tmp_path: Path, opener: Opener) -> None:
+def test_the_files_are_for_their_owner_only(tmp_path: Path, open_file: Opener) -> None:
     path = tmp_path / "new #%41.db"
-    engine = opener(path, create=True)
+    engine = open_file(path, create=True)
     with writing(engine) as connection:
         connection.exec_driver_sql("CREATE TABLE t (a)")
     made = sorted(tmp_path.iterdir())
@@ -57,9 +62,8 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://localhost/wiretape", "Postgres is not supported by this version yet; use sqlite:///PATH"),
-        ("postgresql+psycopg://localhost/wiretape", "Postgres is not supported by this version yet"),
-        ("mysql://localhost/wiretape", "use sqlite:///PATH"),
+        ("postgresql://user:se@cret@[/wiretape", "the database URL cannot be read: use postgresql://"),
+        ("mysql://localhost/wiretape", "use sqlite:///PATH or postgresql://"),
         ("sqlite://", "use sqlite:///PATH"),
         ("sqlite:///", "names no plain file"),
         ("sqlite:///:memory:", "names no plain file"),
@@ -85,16 +89,16 @@ def test_a_file_that_is_no_database_is_away(tmp_path: Path) -> None:
         open_engine(f"sqlite:///{path}", create=False)
 
 
-def test_a_locked_database_is_away_for_writers_and_there_for_readers(database: Path, opener: Opener) -> None:
-    engine = opener(database, busy_timeout=0.01)
-    other = sqlite3.connect(database, isolation_level=None)
+def test_a_locked_database_is_away_for_writers_and_there_for_readers(file: Path, open_file: Opener) -> None:
+    engine = open_file(file, busy_timeout=0.01)
+    other = sqlite3.connect(file, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         writer = Writer(engine)
         with pytest.raises(DatabaseAway, match="is locked by another process"), writer.transaction():
             pytest.fail("began in spite of the lock")
         assert sql(engine, "SELECT count(*) FROM exchanges") == [(0,)]
-        assert sql(opener(database, busy_timeout=0.01), "SELECT count(*) FROM exchanges") == [(0,)]
+        assert sql(open_file(file, busy_timeout=0.01), "SELECT count(*) FROM exchanges") == [(0,)]
         other.execute("ROLLBACK")
         with writer.transaction():
             writer.set_meta("a", "b")
@@ -103,8 +107,8 @@ def test_a_locked_database_is_away_for_writers_and_there_for_readers(database: P
     assert sql(engine, "SELECT value FROM meta WHERE key = 'a'") == [("b",)]
 
 
-def test_a_writer_waits_for_a_lock_that_is_let_go(engine: Engine, database: Path) -> None:
-    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+def test_a_writer_waits_for_a_lock_that_is_let_go(engine: Engine, file: Path) -> None:
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.2, other.execute, ("ROLLBACK",))
     release.start()
@@ -130,39 +134,39 @@ def test_a_full_disk_is_away_and_leaves_the_transaction_undone(engine: Engine, w
 
 @pytest.mark.parametrize("change", ["renamed", "replaced", "removed"])
 def test_nothing_is_written_into_a_file_that_was_taken_away(
-    engine: Engine, writer: Writer, database: Path, template: Path, change: str
+    engine: Engine, writer: Writer, file: Path, change: str
 ) -> None:
     def take_away() -> None:
-        database.rename(database.with_suffix(".old"))
+        file.rename(file.with_suffix(".old"))
         if change == "replaced":
-            database.write_bytes(template.read_bytes())
+            file.write_bytes(template().read_bytes())
         if change == "removed":
-            database.with_suffix(".old").unlink()
+            file.with_suffix(".old").unlink()
 
     def write_meanwhile() -> None:
         with writer.transaction():
             writer.set_meta("during", "x")
             take_away()
 
-    assert not file_moved(engine)
+    assert not backend_of(engine).moved()
     with pytest.raises(DatabaseMoved):
         write_meanwhile()
-    assert file_moved(engine)
+    assert backend_of(engine).moved()
     with pytest.raises(DatabaseMoved, match="renamed, replaced or removed"), writer.transaction():
         pytest.fail("began in a file that is not at its place")
     engine.dispose()
     with pytest.raises(DatabaseAway), reading(engine):
         pass
     if change == "renamed":
-        database.with_suffix(".old").rename(database)
-        assert not file_moved(engine)
+        file.with_suffix(".old").rename(file)
+        assert not backend_of(engine).moved()
         assert sql(engine, "SELECT * FROM meta") == []
 
 
-def test_a_replaced_file_can_be_opened_anew(writer: Writer, database: Path, template: Path, opener: Opener) -> None:
-    database.rename(database.with_suffix(".old"))
-    database.write_bytes(template.read_bytes())
-    anew = Writer(opener(database))
+def test_a_replaced_file_can_be_opened_anew(writer: Writer, file: Path, open_file: Opener) -> None:
+    file.rename(file.with_suffix(".old"))
+    file.write_bytes(template().read_bytes())
+    anew = Writer(open_file(file))
     with anew.transaction():
         anew.set_meta("a", "b")
     with pytest.raises(DatabaseMoved), writer.transaction():
@@ -191,8 +195,8 @@ def test_our_own_mistakes_stay_visible(engine: Engine) -> None:
     assert not isinstance(raised.value, DatabaseAway | ValueRefused)
 
 
-def test_a_table_that_is_not_there_names_the_next_step(tmp_path: Path, opener: Opener) -> None:
-    engine = opener(tmp_path / "empty.db", create=True)
+def test_a_table_that_is_not_there_names_the_next_step(tmp_path: Path, open_file: Opener) -> None:
+    engine = open_file(tmp_path / "empty.db", create=True)
     with pytest.raises(DatabaseAway, match="wiretape db upgrade"):
         sql(engine, "SELECT * FROM exchanges")
 
@@ -217,8 +221,8 @@ def test_a_durable_commit_is_synced_and_the_next_one_is_not(engine: Engine, writ
     assert sql(engine, "PRAGMA synchronous") == [(1,)]
 
 
-def test_a_durable_commit_without_rows_writes_all_the_same(engine: Engine, writer: Writer, database: Path) -> None:
-    log = database.with_name(database.name + "-wal")
+def test_a_durable_commit_without_rows_writes_all_the_same(engine: Engine, writer: Writer, file: Path) -> None:
+    log = file.with_name(file.name + "-wal")
     with writer.transaction(durable=True):
         pass
     before = sql(engine, "SELECT value FROM meta"), log.stat().st_size
@@ -246,8 +250,8 @@ with writer.transaction():
 """
 
 
-def test_a_writer_that_is_killed_leaves_whole_transactions(engine: Engine, database: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", _DIES, str(database)], check=False, timeout=60)
+def test_a_writer_that_is_killed_leaves_whole_transactions(engine: Engine, file: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", _DIES, str(file)], check=False, timeout=60)
     assert ended.returncode == -9
     assert sql(engine, "SELECT key, value FROM meta") == [("first", "kept")]
 
@@ -280,7 +284,7 @@ def test_many_threads_read_at_once(engine: Engine) -> None:
     assert seen == [0] * 20
 
 
-def test_permissions_are_not_widened_for_a_file_that_is_there(database: Path, opener: Opener) -> None:
-    os.chmod(database, 0o640)  # noqa: PTH101 - the number is the point
-    opener(database, create=True)
-    assert stat.S_IMODE(database.stat().st_mode) == 0o640
+def test_permissions_are_not_widened_for_a_file_that_is_there(file: Path, open_file: Opener) -> None:
+    os.chmod(file, 0o640)  # noqa: PTH101 - the number is the point
+    open_file(file, create=True)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640

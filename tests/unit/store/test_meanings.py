@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import Engine
 
 from proxy.exchange import Outcome
-from proxy.store import clean
-from proxy.store.engine import reading
+from proxy.store import clean, responses
+from proxy.store.engine import execute, reading
 from proxy.store.meanings import USAGE_RAW_BYTES
 from proxy.store.read import get_exchange
 from proxy.store.rows import MeaningRow, RatingRow, TextRow
 from proxy.store.schema import MEANING
 from proxy.store.write import Writer
 from tests.unit.store.meaning import agree, everything, meant, record, spent, understand
-from tests.unit.store.support import chunk, ids, sql
+from tests.unit.store.support import chunk, ids, plans, sql
 
 FULL: dict[str, Any] = {
     "outcome": Outcome.COMPLETED,
@@ -68,7 +68,7 @@ ROWS: dict[str, Any] = {
 def shown(engine: Engine, table: str, named: str, columns: str) -> list[Any]:
     """The rows of a table, with the text of a column that is an id first."""
     name = f"(SELECT value FROM names WHERE id = {table}.{named})"  # noqa: S608 - our tables
-    return sql(engine, f"SELECT {name}, {columns} FROM {table} ORDER BY 1, 2")  # noqa: S608 - our tables
+    return sql(engine, f"SELECT {name}, {columns} FROM {table} ORDER BY 1 NULLS FIRST, 2")  # noqa: S608 - our tables
 
 
 def test_a_row_has_a_place_for_every_column_of_meaning() -> None:
@@ -85,8 +85,8 @@ def test_all_of_a_meaning(engine: Engine, writer: Writer) -> None:
     assert found is not None
     assert {name: getattr(found, name) for name in FULL} == FULL
     assert (found.interpreter, found.counted) == (7, True)
-    assert sql(engine, "SELECT data FROM prices WHERE id = ?", found.price) == [('{"input":1}',)]
-    assert sql(engine, "SELECT data FROM meanings") == [('{"events":3}',)]
+    assert decoded(engine, "SELECT data FROM prices WHERE id = ?", found.price) == [{"input": 1}]
+    assert decoded(engine, "SELECT data FROM meanings") == [{"events": 3}]
     assert sql(engine, "SELECT data FROM usage_raw") == [('{"b": 1, "a":2}',)], "verbatim"
     assert shown(engine, "usage", "kind", "amount") == [("input_audio_tokens", 7), ("web_searches", 1)]
     limits = shown(engine, "rate_limits", "kind", "limit_count, remaining, reset_us")
@@ -96,7 +96,9 @@ def test_all_of_a_meaning(engine: Engine, writer: Writer) -> None:
     assert shown(engine, "safety", "level", "side") == [(None, 1), ("LOW", 0)]
     texts = shown(engine, "texts", "role", "data")
     assert texts == [("assistant", "hi"), ("system", "be brief"), ("user", "hello")]
-    assert sql(engine, "SELECT hash, exchange_id FROM response_ids") == [(clean.short_hash("resp_1"), new.bytes)]
+    with reading(engine) as connection:
+        assert responses.exchanges_of(connection, "resp_1", 5) == [new]
+        assert responses.exchanges_of(connection, "resp_2", 5) == []
 
 
 def test_writing_it_again_changes_nothing(engine: Engine, writer: Writer) -> None:
@@ -121,7 +123,7 @@ def test_reading_it_otherwise_replaces_all(engine: Engine, writer: Writer) -> No
     told = understand(writer, meant(new, interpreter=2), again=True)
     assert (told.exchanges, told.changed) == (1, 1)
     assert (told.before[0], told.after[0]) == (1, 1)
-    for table in ("usage", "usage_raw", "rate_limits", "safety", "texts", "response_ids"):
+    for table in ("usage", "usage_raw", "rate_limits", "safety", "texts"):
         assert sql(engine, f"SELECT * FROM {table}") == [], table  # noqa: S608 - our tables
     assert agree(engine) == {"exchanges": 1, "input_tokens": 10, "output_tokens": 5, "cost_pico": 1_000_000}
 
@@ -214,10 +216,14 @@ def test_a_session_keeps_each_message_once(engine: Engine, writer: Writer, sessi
     found = [[row[0] for row in sql(engine, ordered, each.bytes)] for each in (first, second, other)]
     whole = ["be brief", "one", "1!", "two", "1!"]
     assert found == [["be brief", "one", "1!"], ["two", "1!"] if session else whole, ["be brief", "one"]]
-    plan = sql(
-        engine, "EXPLAIN QUERY PLAN SELECT hash FROM texts WHERE session IS NOT NULL AND session = 1 AND hash = 2"
-    )
-    assert "texts_session" in plan[0][3]
+    sought = "SELECT hash FROM texts WHERE session IS NOT NULL AND session = 1 AND hash = ?"
+    (plan,) = plans(engine, lambda connection: execute(connection, sought, (b"2",)), of="texts")
+    assert "texts_session" in plan
+
+
+def decoded(engine: Engine, statement: str, *values: Any) -> list[Any]:
+    """The JSON in the first column."""
+    return [json.loads(row[0]) for row in sql(engine, statement, *values)]
 
 
 def fail_after(_: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 
 from proxy.exchange import Origin
 from proxy.store import spend as spending
@@ -203,11 +203,14 @@ def test_what_costs_is_known_or_not() -> None:
 def test_thirty_days_by_model_and_day_are_asked_of_the_rollup(engine: Engine) -> None:
     """Days and models are few, whatever the number of exchanges: those are not even looked at."""
     with reading(engine) as connection:
-        connection.exec_driver_sql("PRAGMA query_only = 1")
         asked: list[str] = []
-        connection.connection.dbapi_connection.set_trace_callback(asked.append)  # type: ignore[union-attr]  # sqlite3's own
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            asked.append(statement)
+
+        event.listen(engine, "before_cursor_execute", note)
         since = us(UTC, 2026, 10, 1)
         spend(connection, Question(("model", "day"), since, since + int(timedelta(days=30).total_seconds()) * 10**6))
-        connection.connection.dbapi_connection.set_trace_callback(None)  # type: ignore[union-attr]  # the same
+        event.remove(engine, "before_cursor_execute", note)
     assert any("spend_keys" in each for each in asked)
     assert not any("FROM exchanges" in each for each in asked)

@@ -18,7 +18,7 @@ from proxy.store.read import get_exchange
 from proxy.store.rows import ChangeRow, ExchangeRow, GapRow, HeadRow, MeaningRow
 from proxy.store.schema import CARRIAGE, exchanges
 from proxy.store.write import ERROR_BYTES, Writer
-from tests.unit.store.conftest import Opener
+from tests.support.databases import Opener
 from tests.unit.store.support import chunk, exchange, file_bytes, head, ids, journal, opened, sql, stored
 
 FULL = {
@@ -169,14 +169,14 @@ def test_position_and_rows_are_kept_or_lost_together(engine: Engine, writer: Wri
     assert sql(engine, "SELECT count(*) FROM chunks") == [(1,)]
 
 
-def test_open_exchanges_are_taken_up_again(engine: Engine, writer: Writer, database: Path, opener: Opener) -> None:
+def test_open_exchanges_are_taken_up_again(engine: Engine, writer: Writer, opener: Opener) -> None:
     new = ids()
     rows = [opened(new(), **(FULL | {"outcome": None, "journal": 1})) for _ in range(3)]
     tagged = opened(new(), tags=(("a", "b"),))
     other, ended = opened(new(), journal=2), exchange(new())
     with writer.transaction():
         writer.put_exchanges([*rows, tagged, other, ended])
-    again = Writer(opener(database))
+    again = Writer(opener())
     with again.transaction():
         found = again.open_exchanges(1)
         assert [{field.name: getattr(each, field.name) for field in fields(ExchangeRow)} for each in found] == [
@@ -199,7 +199,7 @@ def test_chunk_totals_are_by_side(writer: Writer) -> None:
         assert writer.chunk_totals(uuid4()) == {}
 
 
-def test_a_dropped_body_leaves_no_trace(engine: Engine, writer: Writer, database: Path) -> None:
+def test_a_dropped_body_leaves_no_trace(kind: str, engine: Engine, writer: Writer, database: Path) -> None:
     new = ids()
     kept, dropped = new(), new()
     with writer.transaction():
@@ -209,9 +209,10 @@ def test_a_dropped_body_leaves_no_trace(engine: Engine, writer: Writer, database
         writer.put_exchanges([exchange(dropped, record=1)])
         writer.put_meanings([MeaningRow(dropped, 1, Outcome.COMPLETED, bodiless=True)], UTC)
     assert sql(engine, "SELECT count(*) FROM chunks") == [(1,)]
-    held = file_bytes(engine, database)
-    assert b"kept-mark" in held
-    assert b"body-mark" not in held
+    if kind == "sqlite":
+        held = file_bytes(engine, database)
+        assert b"kept-mark" in held
+        assert b"body-mark" not in held
 
 
 def test_an_interpretation_error_is_noted(engine: Engine, writer: Writer) -> None:
@@ -265,4 +266,4 @@ def test_poison_in_every_field_is_stored_all_the_same(engine: Engine, writer: Wr
         ("", ""),
     ]
     assert sql(engine, "SELECT seq FROM chunks") == [(2**63 - 1,)]
-    assert sql(engine, "SELECT max(length(CAST(value AS BLOB))) FROM names")[0][0] <= 512
+    assert len(max(sql(engine, "SELECT value FROM names"), key=lambda row: len(row[0].encode()))[0].encode()) <= 512

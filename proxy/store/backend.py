@@ -1,0 +1,99 @@
+"""What an engine must be able to do that SQL does not say alike everywhere: the seam between `engine.py` and the two
+databases, `sqlite.py` and `postgres.py`. Must not know any table by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Table
+
+Row = tuple[Any, ...]
+
+Shape = dict[str, dict[str, str]]
+"""What a database consists of: "table NAME", "index NAME", "view NAME" -> its parts -> how each is defined."""
+
+
+class Backend(Protocol):
+    """One open database. `place` is what messages call it, without a password."""
+
+    name: str
+    place: str
+    shared: bool
+    """Whether several processes may write recorded rows at once."""
+    hex_sql: str
+    """How the 32 lower-case hex digits of the id `{}` are had."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it is one."""
+        ...
+
+    def moved(self) -> bool:
+        """Whether what is at the place is no longer what was opened."""
+        ...
+
+    def reading(self, engine: Engine) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state and keeps nothing."""
+        ...
+
+    def writing(self, engine: Engine, *, durable: bool, beside: bool) -> AbstractContextManager[Connection]:
+        """A write transaction; with `beside` others of the kind may go on at the same time, where `shared`."""
+        ...
+
+    def apart(self, connection: Connection) -> AbstractContextManager[Connection]:
+        """A connection for what is to be seen by all at once, whatever becomes of the transaction that is open."""
+        ...
+
+    def let_go(self, engine: Engine) -> None:
+        """Close all connections for good."""
+        ...
+
+    def translated(self, sql: str) -> str:
+        """Our SQL, with `?` for values, in the driver's form."""
+        ...
+
+    def rows(self, connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+        """Rows as the driver gives them, a few at a time, as cheaply as it can."""
+        ...
+
+    def insert_many(self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """New rows, as fast as the driver can."""
+        ...
+
+    def upsert_many(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], added: Sequence[str]
+    ) -> None:
+        """New rows; of those that are there set `columns`, and add to what stands in `added`."""
+        ...
+
+    def update_many(self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Set `columns` of rows that are there; each of `rows` ends with its primary key, a single column."""
+        ...
+
+    def has_table(self, connection: Connection, name: str) -> bool:
+        """Whether there is a table of this name where ours are."""
+        ...
+
+    def tables(self, connection: Connection) -> set[str]:
+        """The names of all tables where ours are."""
+        ...
+
+    def size(self, connection: Connection) -> int:
+        """Bytes that the database takes on its disk."""
+        ...
+
+    def prepare(self, engine: Engine, ours: str) -> None:
+        """Make a new database ready for its tables; raise UsageError if it is another program's. `ours` is the table
+        that tells that it is not."""
+        ...
+
+    def shapes(self, engine: Engine) -> tuple[Shape, Shape]:
+        """What this version wants, and what is there."""
+        ...
+
+    def reclaim(self, engine: Engine) -> None:
+        """Give freed room back to the file system as far as that can be done beside others at work."""
+        ...
