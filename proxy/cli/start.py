@@ -28,7 +28,7 @@ from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, r
 from proxy.config import Settings, fingerprint_key
 from proxy.errors import UsageError
 from proxy.status import read_all
-from proxy.store.engine import open_engine
+from proxy.store.engine import open_engine, shares
 from proxy.store.errors import DatabaseAway
 from proxy.store.migrate import upgrade
 from proxy.supervise import Stage, Supervisor
@@ -52,7 +52,8 @@ def everything(settings: Settings) -> int:
         fingerprint_key(home, os.environ)
         # Made by now, or known not to be there: one that is missing later was moved away, and is not made anew.
         existing = prepare_database(settings.database)
-        _await_ingest(home)
+        if not shares(settings.database):
+            _await_ingest(home)
         with listen_data(settings) as data, listen_console(settings) as console:
             welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
             mention_proxies()

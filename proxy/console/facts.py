@@ -5,6 +5,7 @@ The only place that knows what forward and ingest put there. Must not know HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +72,8 @@ class Ingest:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that the roles of one home say. `forwards` are of living and dead workers; `ingest` is the last to speak."""
+    """All that the roles of one home say. `forwards` are of living and dead workers; `ingest` is all living ingests in
+    one, or the last to speak where none lives."""
 
     forwards: tuple[Forward, ...]
     ingest: Ingest | None
@@ -95,10 +97,28 @@ def look(home: Path) -> Picture:
     # ends just now would be counted twice.
     spoken = [status for status in read_all(home) if status.role == "ingest"]
     last = max(spoken, key=lambda status: (status.alive, status.written), default=None)
+    said = [_typed(status.facts, IngestFacts) for status in spoken if status.fresh or status is last]
     forwards = [status for status in read_all(home) if status.role == "forward"]
     return Picture(
         tuple(Forward(status, _typed(status.facts, ForwardFacts)) for status in forwards),
-        None if last is None else Ingest(last, _typed(last.facts, IngestFacts)),
+        None if last is None else Ingest(last, _together(said)),
+    )
+
+
+def _together(said: Sequence[IngestFacts]) -> IngestFacts:
+    """What several ingests of one home say, each of its own journals."""
+    if len(said) == 1:
+        return said[0]
+    ended = JournalCounts(sum(each.ended.stored for each in said), sum(each.ended.highest for each in said))
+    return IngestFacts(
+        database=next((each.database for each in said if each.database != "ok"), "ok"),
+        ended=ended,
+        journals={worker: counts for each in said for worker, counts in each.journals.items()},
+        over=tuple(worker for each in said for worker in each.over),
+        lag_bytes=sum(each.lag_bytes for each in said),
+        lag_seconds=max(each.lag_seconds for each in said),
+        unread=sum(each.unread for each in said),
+        damage=sum(each.damage for each in said),
     )
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from proxy.ingest.attempt import DEATHS, FAULTS, Attempts, Place
 from proxy.ingest.copy import Batch
+from proxy.ingest.seat import Claims
 from proxy.ingest.tail import MAX_RECORDS, Tail
 from proxy.journal.reader import journals
 from proxy.journal.writer import segment_name
@@ -47,27 +48,38 @@ class Carrier:
     """All journals of a folder on their way into one database. Everything it knows can be read again from there.
 
     `committed` has the rows of all journals as they stand in the database. Methods raise DatabaseAway; then make a new
-    Carrier.
+    Carrier. `own` are the journals that it has, or had, to store: what belongs to them nobody else writes meanwhile.
     """
 
     def __init__(
-        self, folder: Path, writer: Writer, attempts: Attempts, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        writer: Writer,
+        attempts: Attempts,
+        claims: Claims | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.damage = 0
+        self.own: set[UUID] = set()
+        self.others: set[UUID] = set()  # whose journals another ingest stores
         self.tails: dict[UUID, Tail] = {}
         self._folder = folder
         self._writer = writer
         self._attempts = attempts
         self._clock = clock
+        self._claims = claims or Claims(folder.parent, alone=True)
         self._paces: dict[UUID, _Pace] = {}
         self._leftovers: list[Path] = []  # segments that an earlier ingest stored and did not come to remove
         with writer.transaction():
             self.committed = {row.worker: row for row in writer.journals()}
+        if claims is None:
+            self.own.update(self.committed)
 
     def close(self) -> None:
         for tail in self.tails.values():
             tail.close()
         self.tails.clear()
+        self._claims.close()
 
     @property
     def stuck(self) -> set[UUID]:
@@ -84,12 +96,30 @@ class Carrier:
         return busy, self._remove_stored()
 
     def _discover(self) -> None:
-        for worker, segments in journals(self._folder).items():
+        found = journals(self._folder)
+        self.others &= found.keys()
+        for worker, segments in found.items():
             if worker in self.tails:
+                continue
+            if not self._claim(worker):
                 continue
             row = self.committed.get(worker)
             if row is None or not self._is_done(row, segments):
                 self._follow(worker, segments[0])
+
+    def _claim(self, worker: UUID) -> bool:
+        """Whether a journal is ours to store; then what is known of it is what the database says now."""
+        if not self._claims.claim(worker):
+            self.others.add(worker)
+            return False
+        if worker in self.others or worker not in self.own:
+            self.others.discard(worker)
+            self.own.add(worker)
+            with self._writer.transaction():
+                row = self._writer.journal(worker)
+            if row is not None:
+                self.committed[worker] = row
+        return True
 
     def _is_done(self, row: JournalRow, segments: list[int]) -> bool:
         """Whether nothing of a journal is left to store. Notes what a death left between a commit and the removal."""
@@ -225,5 +255,6 @@ class Carrier:
                 tail.close()
                 del self.tails[tail.worker]
                 self._paces.pop(tail.worker, None)
+                self._claims.done(tail.worker)
                 ended.append(tail.worker)
         return ended

@@ -21,8 +21,9 @@ from proxy.log import safe
 from proxy.store import Engine
 from proxy.store.engine import reading
 from proxy.store.errors import DatabaseAway, ValueRefused
+from proxy.store.names import first_id
 from proxy.store.rows import MeaningRow
-from proxy.store.unread import Recorded, count_unread, recorded, unread
+from proxy.store.unread import Of, Recorded, count_unread, left_unread, recorded, unread
 from proxy.store.write import Writer
 
 _log = logging.getLogger("ingest")
@@ -30,6 +31,7 @@ _log = logging.getLogger("ingest")
 READ_SECONDS = 0.1  # that a pass interprets; the last exchange comes on top
 WRITE_AIM = 0.1  # seconds that a transaction should take: nobody else can write meanwhile
 FIRST, MOST = 64, 256  # exchanges of one transaction
+LEFT_US = 10_000_000  # microseconds after which an exchange that nobody has interpreted is anybody's
 
 Lens = Callable[[Recording], Meaning]
 
@@ -46,8 +48,10 @@ class Interpreter:
         zone: tzinfo,
         pricing: Pricing = Pricing(),  # noqa: B008 - it is frozen
         lens: Lens = interpret,
+        own: Callable[[], Of] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._own = own
         self._writer = writer
         self._attempts = attempts
         self._zone = zone
@@ -86,13 +90,31 @@ class Interpreter:
     def waiting(self) -> int:
         """How many exchanges wait to be interpreted, but for those that the database does not take; 10,000 are many."""
         with reading(self._engine) as connection:
-            return max(0, count_unread(connection) - len(self._hopeless))
+            return max(0, count_unread(connection, of=self._own()) - len(self._hopeless))
+
+    def pass_over_others(self) -> bool:
+        """Interpret what another ingest copied and has not come to for long: it may have ended, and its node be gone.
+
+        Alone, since it may be about to come to it; whether there may be more.
+        """
+        own = self._own()
+        if own is None:
+            return False
+        before = first_id(time.time_ns() // 1000 - LEFT_US)
+        with reading(self._engine) as connection:
+            left = left_unread(connection, FIRST, own, before)
+            rows = [self._reader.row(exchange) for exchange in recorded(connection, left)]
+        if rows:
+            _log.info("%d exchanges that another ingest left are interpreted here", len(rows))
+            with self._writer.transaction(alone=True):
+                self._writer.put_meanings(rows, self._zone)
+        return len(rows) == FIRST
 
     def _read(self, seconds: float) -> tuple[list[MeaningRow], bool]:
         deadline = time.monotonic() + seconds
         rows: list[MeaningRow] = []
         with reading(self._engine) as connection:
-            found = unread(connection, self._limit + len(self._hopeless))
+            found = unread(connection, self._limit + len(self._hopeless), self._own())
             waiting = self._batch([each for each in found if each not in self._hopeless])
             if not waiting:
                 return [], False

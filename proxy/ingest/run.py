@@ -6,14 +6,13 @@ missing. A database that is away stops nothing but this loop; everything waits i
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import partial
@@ -25,6 +24,7 @@ from proxy.errors import UsageError
 from proxy.ingest.attempt import Attempts
 from proxy.ingest.carry import Carrier
 from proxy.ingest.interpret import READ_SECONDS, Interpreter
+from proxy.ingest.seat import Claims, Seat, seat
 from proxy.interpret.price import Address, Pricing
 from proxy.interpret.rates import OwnPrice, OwnPrices
 from proxy.journal.reader import journals
@@ -32,7 +32,7 @@ from proxy.journal.writer import segment_name
 from proxy.log import safe
 from proxy.status import StatusFile, forget, read_all
 from proxy.store import Engine
-from proxy.store.engine import check_version, let_go, open_engine, require_same
+from proxy.store.engine import check_version, is_shared, let_go, open_engine, require_same, shares
 from proxy.store.errors import DatabaseAway, DatabaseTooNew, DatabaseTooOld
 from proxy.store.fulltext import index_some
 from proxy.store.rows import JournalRow
@@ -44,7 +44,7 @@ _log = logging.getLogger("ingest")
 IDLE_WAIT = 0.1  # seconds between looks at the journals; with reading and committing it stays below 200 ms
 AWAY_WAIT = 1.0
 INDEX_WAIT = 0.5  # seconds between two steps of the full-text index while there is more urgent work
-LOCK_LOOK = 0.5  # seconds between two tries to get the home from another ingest
+LEFT_LOOK = 5.0  # seconds between two looks for what other ingests left uninterpreted
 LOCK_WAIT = 1.0  # seconds for another's lock, in which no status is written and no signal heard
 
 
@@ -76,64 +76,33 @@ class IngestOptions:
 
 def run(options: IngestOptions) -> None:
     """Store until told to stop, then drain. Raises UsageError where only a person can help."""
-    with _lock(options.home, options.lifeline if options.patient else None) as lock:
-        if lock is None:
+    lifeline = options.lifeline if options.patient else None
+    with seat(options.home, lifeline, shared=shares(options.database)) as taken:
+        if taken is None:
             return
-        ingest = Ingest(options)
+        ingest = Ingest(options, taken.attempt)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, ingest.on_signal)
         ingest.watch()
         try:
-            store(ingest, lock)
+            store(ingest, taken)
         finally:
             ingest.close()
 
 
-def store(ingest: Ingest, lock: int) -> None:
-    """Run the loop until all is stored, also what comes while the home is let go of. `lock` is the home's."""
+def store(ingest: Ingest, taken: Seat) -> None:
+    """Run the loop until all is stored, also what comes while the place in the home is let go of."""
     ingest.loop()
-    while ingest.drained and _was_left_more(lock, ingest):
+    while ingest.drained and _was_left_more(taken, ingest):
         ingest.loop()
 
 
-def _was_left_more(lock: int, ingest: Ingest) -> bool:
+def _was_left_more(taken: Seat, ingest: Ingest) -> bool:
     """Let go of the home, and look whether a patient one, which was told to stop while we still held it, has relied on
     us for what it came for: only a look after letting go can tell. Then the home is ours again."""
     ingest.disconnect()
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    return ingest.has_more() and _locked(lock)
-
-
-@contextmanager
-def _lock(home: Path, lifeline: int | None) -> Iterator[int | None]:
-    """The home's lock, a descriptor; None if the lifeline ended before another let go of it. Without a lifeline it is
-    not waited for."""
-    path = home / "ingest.lock"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be opened ({error.strerror}): make it a file that you may write") from None
-    try:
-        while not _locked(fd):
-            if lifeline is None:
-                raise UsageError(f"another ingest stores the journals of {home}; stop it first") from None
-            ready, _, _ = select.select([lifeline], [], [], LOCK_LOOK)
-            if ready and not os.read(lifeline, 4096):
-                if not _locked(fd):
-                    yield None  # who holds it looks once more after letting go
-                    return
-                break
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    taken.leave()
+    return ingest.has_more() and taken.retake()
 
 
 class Ingest:
@@ -142,11 +111,11 @@ class Ingest:
     `drained`: the loop ended, and all that could be stored was.
     """
 
-    def __init__(self, options: IngestOptions) -> None:
+    def __init__(self, options: IngestOptions, attempt: Path | None = None) -> None:
         self._options = options
         self._folder = options.home / "journal"
         self._status = StatusFile(options.home, "ingest")
-        self._attempts = Attempts(options.home / "ingest.attempt")
+        self._attempts = Attempts(attempt or options.home / "ingest.attempt")
         self._close_database: Callable[[], None] = lambda: None
         self._check_database: Callable[[], None] = lambda: None
         self._carrier: Carrier | None = None
@@ -155,7 +124,9 @@ class Ingest:
         self._indexed = 0.0
         self._unread = 0  # exchanges that wait to be interpreted, as far as is known
         self._counted = 0.0
+        self._looked = 0.0
         self._committed: dict[UUID, JournalRow] = {}
+        self._stored: Collection[UUID] = ()  # those of them that this home's ingest stores, or did
         self._problem: str | None = None
         self._create = options.create
         self._stopping = False
@@ -247,14 +218,25 @@ class Ingest:
         writer = Writer(engine, beside=True)
         claim_fingerprints(writer, self._options.fingerprint_id)
         pricing = Pricing(OwnPrices(tuple(self._options.prices)), self._options.addresses)
-        interpreter = Interpreter(engine, writer, self._attempts, self._claim_zone(writer), pricing)
+        shared = is_shared(engine)
+        own = self._own_journals if shared else lambda: None
+        interpreter = Interpreter(engine, writer, self._attempts, self._claim_zone(writer), pricing, own=own)
         self._understand = partial(self._follow, interpreter, engine)
-        self._carrier = Carrier(self._folder, writer, self._attempts)
-        self._committed = self._carrier.committed  # which goes on growing, also in a pass that fails later
+        claims = Claims(self._options.home) if shared else None
+        self._carrier = Carrier(self._folder, writer, self._attempts, claims)
+        # Both go on growing, also in a pass that fails later.
+        self._committed, self._stored = self._carrier.committed, self._carrier.own
         if self._problem is not None:
             _log.info("the database is back")
         self._problem = None
         return self._carrier
+
+    def _own_journals(self) -> list[int]:
+        """The ids of the journals whose exchanges nobody else interprets."""
+        carrier = self._carrier
+        if carrier is None:
+            return []
+        return [row.id for worker, row in carrier.committed.items() if worker in carrier.own and row.id is not None]
 
     def _claim_zone(self, writer: Writer) -> tzinfo:
         """The database's reporting time zone. Raises UsageError if it is not known here."""
@@ -274,6 +256,9 @@ class Ingest:
             self._unread = interpreter.waiting() if more else 0
             self._counted = time.monotonic()
         waited = time.monotonic() - self._indexed
+        if not (busy or more) and time.monotonic() - self._looked > LEFT_LOOK:
+            more = interpreter.pass_over_others()
+            self._looked = time.monotonic()
         if self._options.search and (waited > INDEX_WAIT or not (busy or more)):
             more = index_some(engine) or more
             self._indexed = time.monotonic()
@@ -313,8 +298,9 @@ class Ingest:
     def lag(self, besides: Collection[UUID] = ()) -> int:
         """Bytes that wait in journals, but for those of the workers `besides`; whether the database is there or not."""
         total = 0
+        others = () if self._carrier is None else self._carrier.others
         for worker, segments in journals(self._folder).items():
-            if worker in besides:
+            if worker in besides or worker in others:
                 continue
             row = self._committed.get(worker)
             for number in segments:
@@ -334,8 +320,9 @@ class Ingest:
         lag = self.lag()
         if not lag:
             self._current = self._told
-        ended = [row for row in self._committed.values() if row.ended]
-        running = [row for row in self._committed.values() if not row.ended]
+        known = [row for worker, row in self._committed.items() if worker in self._stored]
+        ended = [row for row in known if row.ended]
+        running = [row for row in known if not row.ended]
         self._status.write(
             {
                 "database": self._problem or "ok",

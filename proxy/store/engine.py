@@ -52,6 +52,11 @@ def place_of(engine: Engine) -> str:
     return backend_of(engine).place
 
 
+def shares(url: str) -> bool:
+    """Whether several processes may write recorded rows at once into the database of a URL."""
+    return is_postgres(url)
+
+
 def is_shared(bind: Engine | Connection) -> bool:
     """Whether several processes may write recorded rows at once."""
     return backend_of(bind).shared

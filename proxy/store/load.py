@@ -61,9 +61,10 @@ def _by_key(connection: Connection, query: Select[Any], key: Column[Any], values
         yield from connection.execute(query.where(key.in_(lot)))
 
 
-def load_journals(connection: Connection) -> list[JournalRow]:
-    """All journals, the oldest first."""
+def load_journals(connection: Connection, worker: UUID | None = None) -> list[JournalRow]:
+    """All journals, the oldest first; or that of one worker."""
     query = select(journals, names.c.value.label("named")).join(names, names.c.id == journals.c.node)
+    query = query if worker is None else query.where(journals.c.worker == worker)
     found = connection.execute(query.order_by(journals.c.started_us, journals.c.id)).mappings()
     return [JournalRow(node=row["named"], **{column: row[column] for column in _OF_JOURNAL}) for row in found]
 

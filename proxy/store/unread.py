@@ -70,16 +70,31 @@ class Recorded:
     bodies: bool = True
 
 
-def unread(connection: Connection, limit: int) -> list[UUID]:
+Of = Sequence[int] | None
+"""Ids of the journals whose exchanges are meant; None: of all."""
+
+
+def unread(connection: Connection, limit: int, of: Of = None) -> list[UUID]:
     """The oldest ended exchanges that nobody has interpreted yet."""
-    sql = f"SELECT id FROM exchanges WHERE ({UNREAD}) ORDER BY id LIMIT ?"  # noqa: S608 - a condition of ours
+    sql = f"SELECT id FROM exchanges WHERE ({UNREAD}) {_within(of)} ORDER BY id LIMIT ?"  # noqa: S608 - ours
     return [UUID(bytes=row[0]) for row in execute(connection, sql, (limit,))]
 
 
-def count_unread(connection: Connection, most: int = 10_000) -> int:
+def left_unread(connection: Connection, limit: int, besides: Sequence[int], before: UUID) -> list[UUID]:
+    """Those that began before an id and whose own ingest has not come to them; but for those of some journals."""
+    left = f"AND coalesce(journal, 0) NOT IN ({', '.join(map(str, besides)) or -1})"
+    sql = f"SELECT id FROM exchanges WHERE ({UNREAD}) {left} AND id < ? ORDER BY id LIMIT ?"  # noqa: S608 - ours
+    return [UUID(bytes=row[0]) for row in execute(connection, sql, (before.bytes, limit))]
+
+
+def count_unread(connection: Connection, most: int = 10_000, of: Of = None) -> int:
     """How many exchanges nobody has interpreted yet, counted up to `most`."""
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE ({UNREAD}) LIMIT ?)"  # noqa: S608 - ours
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE ({UNREAD}) {_within(of)} LIMIT ?) u"  # noqa: S608 - ours
     return int(one(connection, sql, most))
+
+
+def _within(of: Of) -> str:
+    return "" if of is None else f"AND journal IN ({', '.join(map(str, of)) or -1})"
 
 
 class Foreign(NamedTuple):

@@ -77,11 +77,12 @@ class Writer:
         self._open: Connection | None = None
 
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
-        """A write transaction, committed at the end. With `durable` it and all earlier ones survive power loss."""
+    def transaction(self, *, durable: bool = False, alone: bool = False) -> Iterator[None]:
+        """A write transaction, committed at the end. With `durable` it and all earlier ones survive power loss; with
+        `alone` nobody else writes meanwhile, though the writer is one of several."""
         committed = False
         try:
-            with writing(self._engine, durable=durable, beside=self._beside) as connection:
+            with writing(self._engine, durable=durable, beside=self._beside and not alone) as connection:
                 self._open = connection
                 self._intern.begin(connection)
                 yield
@@ -233,6 +234,10 @@ class Writer:
     def journals(self) -> list[JournalRow]:
         """All journals, the oldest first."""
         return load_journals(self._connection)
+
+    def journal(self, worker: UUID) -> JournalRow | None:
+        """One worker's journal, None if nothing of it is stored."""
+        return next(iter(load_journals(self._connection, worker)), None)
 
     def open_exchanges(self, journal: int) -> list[Exchange]:
         """The exchanges of a journal that have no outcome yet, the oldest first."""

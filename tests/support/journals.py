@@ -290,6 +290,13 @@ class House:
             self._interpreter = Interpreter(self.engine, writer, self._attempts, UTC, lens=self.lens)
         return self._carrier
 
+    @property
+    def interpreter(self) -> Interpreter:
+        """The running ingest's."""
+        assert self.carrier is not None
+        assert self._interpreter is not None
+        return self._interpreter
+
     def stop(self) -> None:
         """End ingest as its death would: everything it knows is gone."""
         if self._carrier is not None:
@@ -312,8 +319,7 @@ class House:
     def interpret(self) -> None:
         """Store all there is, and understand it."""
         self.drain()
-        assert self._interpreter is not None
-        while self._interpreter.pass_once():
+        while self.interpreter.pass_once():
             pass
 
     # What is stored

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.ingest.run import Ingest, IngestOptions, store
+from proxy.ingest.seat import Seat
 from proxy.journal.writer import segment_name
 from proxy.status import StatusFile, read_all
 from proxy.store.migrate import upgrade
@@ -213,7 +214,7 @@ def test_what_comes_while_the_home_is_let_go_of_is_stored(house: House) -> None:
     other = os.open(house.home / "ingest.lock", os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        store(ingest, lock)
+        store(ingest, Seat(house.home, 0, lock))
         assert house.one("SELECT count(*) FROM exchanges WHERE outcome IS NOT NULL") == 2
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is let go of
     finally:
