@@ -19,6 +19,7 @@ from proxy.cli import (
     explain,
     export,
     ls,
+    prune,
     reinterpret,
     replay,
     reprice,
@@ -80,6 +81,7 @@ _COMMANDS = (
     reinterpret,
     reprice,
     delete,
+    prune,
     db,
 )
 for _commands in _COMMANDS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
@@ -215,11 +215,21 @@ def ingest_values(settings: Settings, *, create: bool, patient: bool = False) ->
             "patient": patient,
             "time_zone": wanted_zone(settings),
             "search": settings.search,
+            "plan": plan(settings),
             "prices": own_prices(settings),
             "addresses": addresses(settings),
             "drain_timeout": DRAIN_TIMEOUT,
         }
     )
+
+
+def plan(settings: Settings) -> dict[str, object]:
+    """What is packed, and how long what is kept, as ingest's Plan has it."""
+    kept = settings.retention
+    spans = {name: getattr(kept, name) for name in ("chunks", "bodies", "exchanges")}
+    retention = {name: None if span is None else timedelta(seconds=span) for name, span in spans.items()}
+    pack_after = None if kept.pack_after is None else timedelta(seconds=kept.pack_after)
+    return {"pack_after": pack_after, "retention": {**retention, "most_bytes": kept.max_store}}
 
 
 def own_prices(settings: Settings) -> list[tuple[str, dict[str, Decimal], date | None]]:

@@ -195,6 +195,28 @@ class PriceSettings(_Section):
         return self
 
 
+class RetentionSettings(_Section):
+    """How long what is kept. None is for good."""
+
+    pack_after: DurationOrNever = Field(
+        default=7 * 86400.0,
+        validate_default=True,
+        description="When the chunks of an exchange that ended are packed: the same bytes in a tenth of the room.",
+    )
+    chunks: OptionalDuration = Field(
+        default=None, description="How long bodies are kept as the chunks that crossed the wire."
+    )
+    bodies: OptionalDuration = Field(
+        default=None, description="How long all text is kept: chunks, prompts, answers, usage objects."
+    )
+    exchanges: OptionalDuration = Field(
+        default=None, description="How long exchanges are kept at all; what was spent on them stays."
+    )
+    max_store: OptionalSize = Field(
+        default=None, description="Room for the database; beyond it the oldest bodies go, then the oldest exchanges."
+    )
+
+
 class Settings(_Section):
     """All of it. `source` is the file that was read; durations are seconds, sizes bytes, None is `none` or `never`."""
 
@@ -217,6 +239,7 @@ class Settings(_Section):
     forward: ForwardSettings = ForwardSettings()
     console: ConsoleSettings = ConsoleSettings()
     record: RecordSettings = RecordSettings()
+    retention: RetentionSettings = RetentionSettings()
     upstreams: dict[str, UpstreamSettings] = {}
     prices: dict[str, PriceSettings] = {}
     source: Path | None = None
@@ -251,6 +274,7 @@ _SECTIONS: dict[tuple[str, ...], type[_Section]] = {
     ("forward",): ForwardSettings,
     ("console",): ConsoleSettings,
     ("record",): RecordSettings,
+    ("retention",): RetentionSettings,
     (UPSTREAMS, ANY_UPSTREAM): UpstreamSettings,
     (PRICES, ANY_MODEL): PriceSettings,
 }

@@ -21,6 +21,7 @@ from proxy.journal.reader import journals
 from proxy.journal.writer import segment_name
 from proxy.log import safe
 from proxy.store.errors import DatabaseAway, ValueRefused
+from proxy.store.partitions import Room
 from proxy.store.rows import ExchangeRow, JournalRow
 from proxy.store.write import Writer
 
@@ -58,6 +59,7 @@ class Carrier:
         attempts: Attempts,
         claims: Claims | None = None,
         clock: Callable[[], float] = time.monotonic,
+        room: Room | None = None,
     ) -> None:
         self.damage = 0
         self.own: set[UUID] = set()
@@ -67,6 +69,7 @@ class Carrier:
         self._writer = writer
         self._attempts = attempts
         self._clock = clock
+        self._room = room
         self._claims = claims or Claims(folder.parent, alone=True)
         self._paces: dict[UUID, _Pace] = {}
         self._leftovers: list[Path] = []  # segments that an earlier ingest stored and did not come to remove
@@ -218,6 +221,8 @@ class Carrier:
     def _commit(self, tail: Tail, batch: Batch, place: Place) -> float:
         """The seconds for which the database was ours."""
         writer, row = self._writer, tail.journal
+        if self._room is not None:
+            self._room.make_for(batch.exchanges)
         with writer.transaction():
             began = self._clock()
             # Only now that the database is ours: to be killed while waiting for it says nothing of these records.

@@ -25,6 +25,7 @@ from proxy.ingest.attempt import Attempts
 from proxy.ingest.carry import Carrier
 from proxy.ingest.interpret import READ_SECONDS, Interpreter
 from proxy.ingest.seat import Claims, Seat, seat
+from proxy.ingest.upkeep import Plan, Upkeep
 from proxy.interpret.price import Address, Pricing
 from proxy.interpret.rates import OwnPrice, OwnPrices
 from proxy.journal.reader import journals
@@ -35,6 +36,7 @@ from proxy.store import Engine
 from proxy.store.engine import check_version, is_shared, let_go, open_engine, require_same, shares
 from proxy.store.errors import DatabaseAway, DatabaseTooNew, DatabaseTooOld
 from proxy.store.fulltext import index_some
+from proxy.store.partitions import Room
 from proxy.store.rows import JournalRow
 from proxy.store.write import Writer
 from proxy.store.zone import zone_differs, zone_named
@@ -44,6 +46,7 @@ _log = logging.getLogger("ingest")
 IDLE_WAIT = 0.1  # seconds between looks at the journals; with reading and committing it stays below 200 ms
 AWAY_WAIT = 1.0
 INDEX_WAIT = 0.5  # seconds between two steps of the full-text index while there is more urgent work
+UPKEEP_WAIT = 5.0  # seconds between two steps of upkeep while there is more urgent work
 LEFT_LOOK = 5.0  # seconds between two looks for what other ingests left uninterpreted
 LOCK_WAIT = 1.0  # seconds for another's lock, in which no status is written and no signal heard
 
@@ -53,8 +56,9 @@ class IngestOptions:
     """Plain values out of the configuration. `fingerprint_id` tells which key the fingerprints are made with.
 
     `time_zone` is the reporting time zone that was asked for, `search` whether texts get into the full-text index.
-    `prices` are the user's own, `addresses` tell who answers under an upstream's name. `upgrade` brings a database to
-    this version's revision; few starts need it, and what it takes is slow to load.
+    `plan` says what is packed and how long what is kept. `prices` are the user's own, `addresses` tell who answers
+    under an upstream's name. `upgrade` brings a database to this version's revision; few starts need it, and what it
+    takes is slow to load.
     `create`: a database file that is missing at the start is made, later it is waited for. `lifeline` is a
     descriptor whose end-of-file means: drain and stop. `patient`: while another ingest holds the home, wait until it
     lets go, or until there is nothing more to wait for. `drain_timeout` is in seconds.
@@ -66,6 +70,7 @@ class IngestOptions:
     upgrade: Callable[[Engine], None]
     time_zone: str | None = None
     search: bool = True
+    plan: Plan = field(default_factory=Plan)
     prices: Sequence[OwnPrice] = ()
     addresses: Mapping[str, Address] = field(default_factory=dict)
     create: bool = True
@@ -125,6 +130,7 @@ class Ingest:
         self._unread = 0  # exchanges that wait to be interpreted, as far as is known
         self._counted = 0.0
         self._looked = 0.0
+        self._kept_up = 0.0
         self._committed: dict[UUID, JournalRow] = {}
         self._stored: Collection[UUID] = ()  # those of them that this home's ingest stores, or did
         self._problem: str | None = None
@@ -221,9 +227,11 @@ class Ingest:
         shared = is_shared(engine)
         own = self._own_journals if shared else lambda: None
         interpreter = Interpreter(engine, writer, self._attempts, self._claim_zone(writer), pricing, own=own)
-        self._understand = partial(self._follow, interpreter, engine)
+        room = Room(engine, self._options.plan.retention.units())
+        upkeep = Upkeep(engine, room, self._options.plan)
+        self._understand = partial(self._follow, interpreter, engine, upkeep)
         claims = Claims(self._options.home) if shared else None
-        self._carrier = Carrier(self._folder, writer, self._attempts, claims)
+        self._carrier = Carrier(self._folder, writer, self._attempts, claims, room=room)
         # Both go on growing, also in a pass that fails later.
         self._committed, self._stored = self._carrier.committed, self._carrier.own
         if self._problem is not None:
@@ -249,7 +257,7 @@ class Ingest:
                 _log.warning("%s", safe(differs))
         return zone_named(zone)
 
-    def _follow(self, interpreter: Interpreter, engine: Engine, busy: bool) -> bool:
+    def _follow(self, interpreter: Interpreter, engine: Engine, upkeep: Upkeep, busy: bool) -> bool:
         """What follows copying, and takes less time while there is much to copy; whether there may be more at once."""
         more = interpreter.pass_once(READ_SECONDS / 2 if busy else READ_SECONDS)
         if not more or time.monotonic() - self._counted > 1.0:
@@ -262,6 +270,9 @@ class Ingest:
         if self._options.search and (waited > INDEX_WAIT or not (busy or more)):
             more = index_some(engine) or more
             self._indexed = time.monotonic()
+        if not self._stopping and (not (busy or more) or time.monotonic() - self._kept_up > UPKEEP_WAIT):
+            more = upkeep.step() or more
+            self._kept_up = time.monotonic()
         return more
 
     def disconnect(self) -> None:

@@ -3,7 +3,7 @@ databases, `sqlite.py` and `postgres.py`. Must not know any table by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,10 @@ class Backend(Protocol):
         """A connection for what is to be seen by all at once, whatever becomes of the transaction that is open."""
         ...
 
+    def one_at_a_time(self, engine: Engine, work: str) -> AbstractContextManager[bool]:
+        """Whether a piece of work is ours alone, as long as it lasts."""
+        ...
+
     def let_go(self, engine: Engine) -> None:
         """Close all connections for good."""
         ...
@@ -55,8 +59,8 @@ class Backend(Protocol):
         """Our SQL, with `?` for values, in the driver's form."""
         ...
 
-    def rows(self, connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-        """Rows as the driver gives them, a few at a time, as cheaply as it can."""
+    def rows(self, connection: Connection, sql: str, values: Sequence[Any], *, whole: bool) -> Generator[Any]:
+        """Rows as the driver gives them, as cheaply as it can; a few at a time unless `whole`."""
         ...
 
     def insert_many(self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:

@@ -6,7 +6,7 @@ different ways is behind `backend.py`. Must not know which rows are written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
@@ -127,6 +127,13 @@ def apart(connection: Connection) -> Iterator[Connection]:
         yield other
 
 
+@contextmanager
+def one_at_a_time(engine: Engine, work: str) -> Iterator[bool]:
+    """Whether a piece of work, by its name, is ours alone to the end: nodes that share a database leave it to one."""
+    with backend_of(engine).one_at_a_time(engine, work) as mine:
+        yield mine
+
+
 # --- statements ---
 
 
@@ -147,12 +154,12 @@ def one(connection: Connection, sql: str, *values: Any) -> Any:
     return None if row is None else row[0]
 
 
-def rows(connection: Connection, sql: str, *values: Any) -> Iterator[Any]:
+def rows(connection: Connection, sql: str, *values: Any, whole: bool = False) -> Generator[Any]:
     """The rows of a statement with `?` in it as the driver gives them, one after another: a third of what Core takes.
 
-    The transaction must have begun. They are to be taken before the next statement.
+    The transaction must have begun. `whole`: they are few, and all taken at once.
     """
-    return backend_of(connection).rows(connection, sql, values)
+    return backend_of(connection).rows(connection, sql, values, whole=whole)
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

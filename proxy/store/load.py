@@ -10,11 +10,11 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, RowMapping, Select, func, select
+from sqlalchemy import Column, Connection, RowMapping, Select, select
 
 from proxy.exchange import Origin, Outcome, WireEnd
 from proxy.store.rows import Exchange, JournalRow
-from proxy.store.schema import NAMED, chunks, exchange_tags, exchanges, journals, names, tag_set_items
+from proxy.store.schema import NAMED, exchange_tags, exchanges, journals, names, tag_set_items
 
 _AT_ONCE = 500
 _ENUMERATED = {"origin": Origin, "wire_end": WireEnd, "outcome": Outcome}
@@ -67,10 +67,3 @@ def load_journals(connection: Connection, worker: UUID | None = None) -> list[Jo
     query = query if worker is None else query.where(journals.c.worker == worker)
     found = connection.execute(query.order_by(journals.c.started_us, journals.c.id)).mappings()
     return [JournalRow(node=row["named"], **{column: row[column] for column in _OF_JOURNAL}) for row in found]
-
-
-def chunk_totals(connection: Connection, exchange: UUID) -> dict[int, tuple[int, int]]:
-    """Side -> number and bytes of the stored chunks of an exchange; a side without chunks is absent."""
-    sums = select(chunks.c.side, func.count(), func.sum(func.length(chunks.c.data)))
-    found = connection.execute(sums.where(chunks.c.exchange_id == exchange).group_by(chunks.c.side))
-    return {side: (count, int(total)) for side, count, total in found}

@@ -7,7 +7,8 @@ text, as they do with SQLite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -25,7 +26,7 @@ from proxy.store import shape_postgres
 from proxy.store.backend import Row, Shape
 from proxy.store.errors import DatabaseAway
 from proxy.store.postgres_errors import connect_error, mapped, store_error
-from proxy.store.postgres_url import Address, parse
+from proxy.store.postgres_url import Address, check_alive, forget_reading, parse
 from proxy.store.schema_postgres import PARTITIONED, TABLES
 from proxy.store.schema_types import sql_type
 
@@ -56,6 +57,8 @@ def open_engine(url: str, *, busy_timeout: float) -> tuple[Engine, Postgres]:
     )
     event.listen(engine, "handle_error", backend.handle_error)
     event.listen(engine, "before_cursor_execute", backend.note)
+    event.listen(engine, "checkout", check_alive)
+    event.listen(engine, "checkin", forget_reading)
     with engine.connect():
         return engine, backend
 
@@ -152,6 +155,7 @@ class Postgres:
     def __init__(self, address: Address, busy_timeout: float) -> None:
         self.place = address.place
         self.statements: list[Statement] = []
+        self._cursors = itertools.count()
         self._address = address
         self._timeout = f"{max(int(busy_timeout * 1000), 1)}ms"
 
@@ -201,17 +205,31 @@ class Postgres:
         with connection.engine.begin() as other:
             yield other
 
+    @contextmanager
+    def one_at_a_time(self, engine: Engine, work: str) -> Iterator[bool]:
+        """By a lock that ends with its transaction, and so with whoever holds it."""
+        with engine.begin() as connection:
+            sql = "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))"
+            yield connection.exec_driver_sql(sql, (LOCK, work)).scalar() is True
+
     def let_go(self, engine: Engine) -> None:
         engine.dispose()
 
     def translated(self, sql: str) -> str:
         return _translated(sql)
 
-    def rows(self, connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+    def rows(self, connection: Connection, sql: str, values: Sequence[Any], *, whole: bool) -> Generator[Any]:
+        """A few at a time by a cursor of the server's, beside which other statements may run."""
         translated = _translated(sql)
         self._tell(translated)
-        with mapped(self.place), _driver(connection).cursor() as cursor:
-            yield from cursor.stream(translated, values, binary=True, size=_FETCHED)
+        driver = _driver(connection)
+        if whole:
+            with mapped(self.place), driver.cursor() as cursor:
+                yield from cursor.execute(translated.encode(), values)
+            return
+        with mapped(self.place), driver.cursor(f"rows{next(self._cursors)}") as named:
+            named.itersize = _FETCHED
+            yield from named.execute(translated.encode(), values, binary=True)
 
     def insert_many(self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """COPY in the binary format: 5 us of the client's time for a row of 42 columns, where INSERT takes 28."""
@@ -263,12 +281,14 @@ class Postgres:
         return connection.exec_driver_sql("SELECT to_regclass(%s) IS NOT NULL", (name,)).scalar() is True
 
     def tables(self, connection: Connection) -> set[str]:
-        sql = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()"
+        # The information schema would leave out those that this user has no right to.
+        sql = """SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
+            AND relnamespace = to_regnamespace(quote_ident(current_schema()))"""
         return {row[0] for row in connection.exec_driver_sql(sql)}
 
     def size(self, connection: Connection) -> int:
         sql = """SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bigint) FROM pg_class c
-            WHERE c.relkind IN ('r', 'm') AND c.relnamespace = to_regnamespace(current_schema()::text)"""
+            WHERE c.relkind IN ('r', 'm') AND c.relnamespace = to_regnamespace(quote_ident(current_schema()))"""
         return cast(int, connection.exec_driver_sql(sql).scalar())
 
     def prepare(self, engine: Engine, ours: str) -> None:

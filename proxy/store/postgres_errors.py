@@ -8,11 +8,14 @@ from contextlib import contextmanager
 
 import psycopg
 
-from proxy.errors import WiretapeError
+from proxy.errors import UsageError, WiretapeError
 from proxy.store.errors import DatabaseAway, ValueRefused
 
+_SAID_AT_MOST = 300  # characters: the server may quote what was recorded
 _STATES = {
     "25006": "takes no writes now (a standby, or set read-only): name the primary server",
+    "25P03": "ended a transaction that stood still (idle_in_transaction_session_timeout): raise it for this user",
+    "25P04": "ended a transaction that took too long (transaction_timeout): raise it for this user",
     "26000": "is behind a pooler that loses statements: report this",
     "3D000": "does not exist: create it, for example with `createdb`",
     "3F000": "has no schema to work in: create it, or set search_path for this user",
@@ -42,19 +45,43 @@ _CLASSES = {
 }
 _REFUSED = ("22", "23", "54")
 _SAID = (
-    ("does not exist", "does not exist: create it, for example with `createdb`, or check its name and the user's"),
-    ("password authentication failed", "refuses the password: check the database URL"),
+    ("received invalid response", "is answered by something that is no Postgres: check host and port"),
+    ("expected authentication request", "is answered by something that is no Postgres: check host and port"),
+    ("is not permitted to log in", "refuses the user: ALTER ROLE ... LOGIN, or name another in the database URL"),
+    ("certificate", "and this machine cannot agree on TLS: check sslmode and sslrootcert in the database URL"),
+    ('FATAL:  role "', "refuses the user: create it, or check its name in the database URL"),
+    ("no such user", "refuses the user: create it, or check its name in the database URL"),
+    ("permission denied for database", "refuses the user: GRANT CONNECT ON DATABASE ... to it, or name another"),
+    ("does not exist", "does not exist: create it, for example with `createdb`, or check its name"),
+    ("no such database", "does not exist: create it, for example with `createdb`, or check its name"),
+    ("is not currently accepting connections", "lets nobody in: ALTER DATABASE ... ALLOW_CONNECTIONS true"),
+    ("password authentication failed", "refuses the password: check user and password in the database URL"),
     ("no password supplied", "wants a password: put it into the database URL, or into ~/.pgpass"),
-    ("no pg_hba.conf entry", "lets nobody in from here (pg_hba.conf): allow this machine, or try ?sslmode=require"),
+    ("Peer authentication failed", "lets in the system's user of the same name only: name a host, such as @localhost"),
+    ("authentication failed", "refuses the user: check user and password in the database URL"),
+    ("authentication method requirement", "wants another way to sign in: check require_auth in the database URL"),
+    ("pg_hba.conf", "lets nobody in from here (pg_hba.conf): allow this machine, or try ?sslmode=require"),
     ("Connection refused", "cannot be reached: start the server, or check host and port"),
     ("No such file or directory", "cannot be reached: start the server, or check the socket's folder"),
-    ("could not translate host name", "cannot be reached: its host name is not known here"),
-    ("timeout expired", "cannot be reached: its host does not answer"),
+    ("resolve host", "cannot be reached: its host name is not known here, check it"),
+    ("translate host name", "cannot be reached: its host name is not known here, check it"),
+    ("timeout expired", "cannot be reached: its host does not answer, check host and port"),
     ("SSL", "and this machine cannot agree on TLS: check sslmode in the database URL"),
     ("too many", "has too many connections: raise max_connections, or put a pooler before it"),
-    ("starting up", "is starting up"),
+    ("no more connections", "has too many connections: raise max_connections, or put a pooler before it"),
+    ("connection slots are reserved", "has too many connections: raise max_connections, or put a pooler before it"),
+    ("starting up", "is starting up: wait a moment"),
+    ("not yet accepting connections", "is starting up: wait a moment"),
     ("shutting down", "is shutting down"),
+    ("hot standby", "is not of the kind that target_session_attrs asks for: check the hosts in the database URL"),
+    ("session is ", "is not of the kind that target_session_attrs asks for: check the hosts in the database URL"),
 )
+"""What libpq, a server or a pooler says when it makes no connection; the first that fits."""
+_WRONG = (
+    *("bad value for", "could not match", "could not parse network address", "definition of service", ' value: "'),
+    *("invalid integer value", "invalid value for", "unrecognized configuration parameter", "unsupported startup"),
+)
+"""What no waiting turns into a connection."""
 
 
 def store_error(error: BaseException, place: str) -> WiretapeError | None:
@@ -65,8 +92,8 @@ def store_error(error: BaseException, place: str) -> WiretapeError | None:
     if not isinstance(error, psycopg.Error):
         return None
     state = error.sqlstate or ""
-    said = _first_line(error)
-    if state[:2] in _REFUSED or (not state and isinstance(error, psycopg.DataError)):
+    said = _line(error)
+    if state[:2] in _REFUSED or (not state and (isinstance(error, psycopg.DataError) or "cannot adapt" in said)):
         return ValueRefused(f"the database {place} refuses a value: {said}")
     known = _STATES.get(state) or _CLASSES.get(state[:2])
     if known is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -74,16 +101,27 @@ def store_error(error: BaseException, place: str) -> WiretapeError | None:
     return None if known is None else DatabaseAway(f"the database {place} {known} ({said})")
 
 
-def connect_error(error: psycopg.Error, place: str) -> DatabaseAway:
-    """The store error for a connection that was not made; libpq says why in words only."""
-    said = _first_line(error)
-    known = next((meaning for words, meaning in _SAID if words in str(error)), "cannot be connected to")
-    return DatabaseAway(f"the database {place} {known} ({said})")
+def connect_error(error: psycopg.Error, place: str) -> WiretapeError:
+    """The store error for a connection that was not made; libpq says why in words only.
+
+    UsageError for what the database URL says, DatabaseAway for the rest.
+    """
+    for words, meaning in _SAID:
+        if words in str(error):
+            return DatabaseAway(f"the database {place} {meaning} ({_line(error, words)})")
+    said = _line(error)
+    if any(words in said for words in _WRONG):
+        return UsageError(f"the database {place} cannot be connected to: mend the database URL's parameters ({said})")
+    return DatabaseAway(f"the database {place} cannot be connected to: check the database URL ({said})")
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+def _line(error: BaseException, words: str = "") -> str:
+    """The first line that has these words; the others hold SQL, recorded values, or tell of other hosts."""
+    lines = [line for line in str(error).strip().splitlines() if words in line]
+    said = " ".join(lines[0].split()) if lines else type(error).__name__
+    for prefix in ("connection failed: ", "connection is bad: "):
+        said = said.removeprefix(prefix)
+    return said if len(said) <= _SAID_AT_MOST else f"{said[:_SAID_AT_MOST]}…"
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, or_, 
 
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Outcome, Side, id_time_us
-from proxy.store import clean, credentials, fulltext, schema
+from proxy.store import bodies, clean, credentials, fulltext, schema
 from proxy.store.engine import hex_sql
-from proxy.store.load import chunk_totals, load_exchanges, load_journals
+from proxy.store.load import load_exchanges, load_journals
 from proxy.store.names import first_id, name_ids
 from proxy.store.rows import ChangeRow, ChunkRow, Exchange, GapRow, HeadRow, JournalRow
 from proxy.store.schema import (
@@ -39,7 +39,6 @@ Condition = ColumnElement[bool] | TextClause
 DAY_US = 86_400_000_000
 _WINDOW_DAYS = (1, 7, 30)
 _CANDIDATES = 5
-_CHUNKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def _as_of_now(connection: Connection, found: list[Exchange]) -> list[Exchange]:
     """A row is written when its exchange begins and when it ends: in between the counts are those of its chunks."""
     for each in found:
         if each.outcome is None:
-            totals = chunk_totals(connection, each.id)
+            totals = bodies.stored(connection, each.id)
             each.request_chunks, each.request_bytes = totals.get(int(Side.REQUEST), (0, 0))
             each.response_chunks, each.response_bytes = totals.get(int(Side.RESPONSE), (0, 0))
     return found
@@ -277,13 +276,7 @@ def _pairs(items: str, volatile: str) -> list[tuple[str, str]]:
 
 def chunks(connection: Connection, exchange: UUID, side: int | None = None) -> Generator[ChunkRow]:
     """The chunks of an exchange, or of one side of it, by their sequence. Memory does not grow with their number."""
-    column = schema.chunks.c
-    query = select(schema.chunks).where(column.exchange_id == exchange).order_by(column.seq)
-    if side is not None:
-        query = query.where(column.side == int(side))
-    with connection.execute(query, execution_options={"yield_per": _CHUNKS_AT_ONCE}) as found:
-        for row in found:
-            yield ChunkRow(*row)
+    yield from bodies.chunks(connection, exchange, side)
 
 
 def changes(connection: Connection, exchange: UUID) -> list[ChangeRow]:
@@ -331,7 +324,7 @@ def counts(connection: Connection) -> Counts:
     return Counts(
         exchanges=total,
         outcomes=outcomes,
-        chunks=_size(connection, schema.chunks),
+        chunks=_size(connection, schema.chunks) + (connection.scalar(select(func.sum(schema.tapes.c.chunks))) or 0),
         stored=sum(journal.stored for journal in found),
         missing=sum(journal.missing for journal in found),
         journals=found,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -187,6 +187,11 @@ class SQLite:
         """Nobody else can write meanwhile: the same."""
         yield connection
 
+    @contextmanager
+    def one_at_a_time(self, engine: Engine, work: str) -> Iterator[bool]:
+        """Only one ingest writes into a file."""
+        yield True
+
     def let_go(self, engine: Engine) -> None:
         """If the file was moved, all that was committed goes with it.
 
@@ -205,7 +210,7 @@ class SQLite:
     def translated(self, sql: str) -> str:
         return sql
 
-    def rows(self, connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+    def rows(self, connection: Connection, sql: str, values: Sequence[Any], *, whole: bool) -> Generator[Any]:
         with mapped(self.place):
             yield from _driver(connection).execute(sql, values)
 

@@ -17,7 +17,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from proxy.exchange import Side, WireEnd
-from proxy.store.engine import execute, one, rows
+from proxy.store.bodies import chunks, is_stored
+from proxy.store.engine import execute, one
 from proxy.store.names import named
 from proxy.store.rollups import lots, marks
 from proxy.store.rows import Pairs
@@ -30,8 +31,6 @@ SMALL_BYTES = 1 << 20
 """Bodies that take no more memory together are read at once; larger ones as they are asked for."""
 
 _CHUNK_BYTES = 150  # what a chunk takes besides its data
-_CHUNKS = "SELECT at_us, data, side FROM chunks WHERE exchange_id = ? ORDER BY seq"
-_PIECES = "SELECT at_us, data FROM chunks WHERE exchange_id = ? AND side = ? ORDER BY seq"
 
 _NAMES, _JOINS = named("upstream", "dialect", "method", "target")
 _COLUMNS = f"""e.id, {_NAMES}, e.target_long, e.started_us, e.record, e.status, e.wire_end,
@@ -170,13 +169,17 @@ def _add_heads(connection: Connection, found: Sequence[Recorded]) -> None:
 
 
 def _add_bodies(connection: Connection, exchange: Recorded) -> None:
-    key, request, response = exchange.id.bytes, int(Side.REQUEST), int(Side.RESPONSE)
+    request, response = int(Side.REQUEST), int(Side.RESPONSE)
     if exchange.size + exchange.chunks * _CHUNK_BYTES <= SMALL_BYTES:
-        found = list(rows(connection, _CHUNKS, key))
-        exchange.request = [(at_us, data) for at_us, data, side in found if side == request]
-        exchange.response = [(at_us, data) for at_us, data, side in found if side == response]
+        found = list(chunks(connection, exchange.id, few=True))
+        exchange.request = [(each.at_us, each.data) for each in found if each.side == request]
+        exchange.response = [(each.at_us, each.data) for each in found if each.side == response]
         exchange.bodies = bool(found) or not exchange.size
     else:
-        exchange.request = rows(connection, _PIECES, key, request)
-        exchange.response = rows(connection, _PIECES, key, response)
-        exchange.bodies = one(connection, "SELECT 1 FROM chunks WHERE exchange_id = ? LIMIT 1", key) is not None
+        exchange.request = _pieces(connection, exchange.id, request)
+        exchange.response = _pieces(connection, exchange.id, response)
+        exchange.bodies = is_stored(connection, exchange.id)
+
+
+def _pieces(connection: Connection, exchange: UUID, side: int) -> Iterator[tuple[int, bytes]]:
+    return ((each.at_us, each.data) for each in chunks(connection, exchange, side))

@@ -16,10 +16,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, select, update
 
 from proxy.store import clean
+from proxy.store.bodies import Stored, stored
 from proxy.store.costs import Costed, put_costs
 from proxy.store.engine import execute, insert_many, one, upsert_many, writing
 from proxy.store.intern import Interner
-from proxy.store.load import chunk_totals, load_exchanges, load_journals
+from proxy.store.load import load_exchanges, load_journals
 from proxy.store.meanings import Written, put_meanings
 from proxy.store.rows import (
     ChangeRow,
@@ -244,9 +245,9 @@ class Writer:
         is_open = (literally(NOT_COMPLETED), exchanges.c.outcome.is_(None), exchanges.c.journal == journal)
         return load_exchanges(self._connection, select(exchanges).where(*is_open).order_by(exchanges.c.id))
 
-    def chunk_totals(self, exchange: UUID) -> dict[int, tuple[int, int]]:
+    def chunk_totals(self, exchange: UUID) -> dict[int, Stored]:
         """Side -> number and bytes of the stored chunks of an exchange."""
-        return chunk_totals(self._connection, exchange)
+        return stored(self._connection, exchange)
 
     # --- what is said of the database itself ---
 

@@ -91,7 +91,7 @@ def test_settings_cannot_be_changed(read: Load) -> None:
             "upstreams.openai.urll is not a setting; did you mean upstreams.openai.url?",
         ),
         ('[forward.port]\nx = "x"', "forward.port.x is not a setting; did you mean forward.port?"),
-        ('[retention]\nchunks = "7d"', "retention.chunks is not a setting; remove it"),
+        ('[keeping]\nzeal = "7d"', "keeping.zeal is not a setting; remove it"),
         ('source = "x"', "source is not a setting; remove it"),
         ("forward = 3", "forward is a table; set a key of it, such as forward.host"),
         ("upstreams = 3", "upstreams is a table; set a key of it, such as upstreams.NAME.url"),

@@ -1,0 +1,230 @@
+"""Retention: what is older than its class may be goes, in partitions where they are all of it, else row by row.
+
+Three classes, each holding the one before: `chunks` are the bytes as they crossed the wire; `bodies` are those and all
+text that was made of them; `exchanges` is everything. What was spent stays: the rollups outlive the exchanges.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from proxy.store.delete import delete_exchanges, delete_parts
+from proxy.store.engine import execute, one, reading, reclaim, size, writing
+from proxy.store.names import first_id
+from proxy.store.partitions import Partition, Unit, existing
+from proxy.store.rollups import marks
+
+CHUNKS, BODIES, EXCHANGES = "chunks", "bodies", "exchanges"
+CLASSES = (CHUNKS, BODIES, EXCHANGES)
+
+TABLES: dict[str, tuple[str, ...]] = {
+    CHUNKS: ("chunks", "tapes"),
+    BODIES: ("chunks", "tapes", "texts", "usage_raw"),
+}
+"""The tables of a class; `exchanges` has all that are parted by time."""
+
+SHORT = timedelta(days=45)
+"""What is kept no longer than that is parted by day."""
+
+_PAGE = 512
+_DAY_US = 86_400_000_000
+_ENOUGH = 0.9  # of the most that may be stored: where making room ends
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each class is kept; None: for good. `most_bytes` is what the database may take."""
+
+    chunks: timedelta | None = None
+    bodies: timedelta | None = None
+    exchanges: timedelta | None = None
+    most_bytes: int | None = None
+
+    def cutoffs(self, now: datetime) -> dict[str, UUID]:
+        """Class -> the lowest id that stays. What a wider class loses, a narrower one does too."""
+        kept: timedelta | None = None
+        found: dict[str, UUID] = {}
+        for name in reversed(CLASSES):
+            asked: timedelta | None = getattr(self, name)
+            kept = asked if kept is None else kept if asked is None else min(asked, kept)
+            if kept is not None:
+                found[name] = first_id(int((now - kept).timestamp() * 1_000_000))
+        return {name: found[name] for name in CLASSES if name in found}
+
+    def units(self) -> dict[str, Unit]:
+        """Table -> how it is parted, by the class that goes first."""
+        spans = {name: getattr(self, name) for name in CLASSES}
+        units = {}
+        for table in TABLES[BODIES]:
+            mine = [spans[name] for name in CLASSES if name == EXCHANGES or table in TABLES[name]]
+            shortest = min((each for each in mine if each is not None), default=None)
+            if shortest is not None and shortest <= SHORT:
+                units[table] = Unit.DAY
+        return units
+
+
+class Pruned(NamedTuple):
+    """What went, or would go, of one class: exchanges concerned, those left since they run, partitions dropped."""
+
+    name: str
+    exchanges: int
+    still_open: int
+    partitions: tuple[str, ...] = ()
+
+
+def preview(engine: Engine, cutoffs: Mapping[str, UUID]) -> list[Pruned]:
+    """What `prune` would do, which only reads."""
+    said = []
+    with reading(engine) as connection:
+        for name, cutoff in cutoffs.items():
+            whole = [each.name for each in _whole(connection, name, cutoff)]
+            ended, running = _affected(connection, name, cutoff)
+            said.append(Pruned(name, ended, running, tuple(whole)))
+    return said
+
+
+def prune(engine: Engine, cutoffs: Mapping[str, UUID]) -> list[Pruned]:
+    """Take out what is older than its class may be, the widest class first; room is given back to the file system."""
+    said = []
+    for name in reversed(CLASSES):
+        if name not in cutoffs:
+            continue
+        cutoff = cutoffs[name]
+        with reading(engine) as connection:
+            ended, running = _affected(connection, name, cutoff)
+            partitions = _whole(connection, name, cutoff)
+        dropped = [each.name for each in partitions if _drop(engine, each)]
+        if ended:
+            _delete(engine, name, cutoff)
+        said.append(Pruned(name, ended, running, tuple(dropped)))
+    if any(each.exchanges for each in said):
+        reclaim(engine)
+    return said[::-1]
+
+
+def keep_within(engine: Engine, most_bytes: int) -> list[Pruned]:
+    """Make room where the database takes more than it may: the oldest bodies go first, then the oldest exchanges."""
+    said: list[Pruned] = []
+    with reading(engine) as connection:
+        if size(connection) <= most_bytes:
+            return said
+    for name in (BODIES, EXCHANGES):
+        while True:
+            with reading(engine) as connection:
+                cutoff = _next_cutoff(connection, name)
+                enough = size(connection) <= most_bytes * _ENOUGH
+            if enough or cutoff is None:
+                break
+            said += prune(engine, {name: cutoff})
+        if enough:
+            break
+    return said
+
+
+def _next_cutoff(connection: Connection, name: str) -> UUID | None:
+    """A cutoff with the oldest day, or tenth of the time, of what is there before it; None: only the last minute is."""
+    oldest = one(connection, f"SELECT {_key(_table(name))} FROM {_table(name)} ORDER BY 1 LIMIT 1")  # noqa: S608 - ours
+    if oldest is None:
+        return None
+    began = (UUID(bytes=bytes(oldest)).int >> 80) * 1000
+    now = time.time_ns() // 1000
+    step = max(min(_DAY_US, (now - began) // 10), 60_000_000)
+    return first_id(began + step) if began + step < now - 60_000_000 else None
+
+
+def _table(name: str) -> str:
+    return "exchanges" if name == EXCHANGES else "chunks"
+
+
+def _key(table: str) -> str:
+    return "id" if table == "exchanges" else "exchange_id"
+
+
+def _tables(connection: Connection, name: str) -> Sequence[str]:
+    return TABLES.get(name) or sorted({each.table for each in existing(connection)})
+
+
+def _whole(connection: Connection, name: str, cutoff: UUID) -> list[Partition]:
+    """The partitions of a class in which nothing stays: all before the cutoff, and nothing that still runs."""
+    tables = set(_tables(connection, name))
+    return [
+        each
+        for each in existing(connection)
+        if each.table in tables and each.high <= cutoff and not _runs(connection, each.low, each.high)
+    ]
+
+
+def _runs(connection: Connection, low: UUID, high: UUID) -> bool:
+    sql = """SELECT 1 FROM exchanges WHERE (outcome IS NULL OR outcome <> 0) AND outcome IS NULL
+        AND id >= ? AND id < ? LIMIT 1"""
+    return one(connection, sql, low.bytes, high.bytes) is not None
+
+
+def _drop(engine: Engine, partition: Partition) -> bool:
+    """Drop a partition unless something in it runs now."""
+    with writing(engine) as connection:
+        if _runs(connection, partition.low, partition.high):
+            return False
+        execute(connection, f"DROP TABLE IF EXISTS {partition.name}")
+    return True
+
+
+def _affected(connection: Connection, name: str, cutoff: UUID) -> tuple[int, int]:
+    """How many ended exchanges lose something, and how many are left because they run."""
+    ended = sum(len(each) for each in _ids(connection, name, cutoff))
+    sql = """SELECT count(*) FROM exchanges WHERE (outcome IS NULL OR outcome <> 0) AND outcome IS NULL AND id < ?"""
+    return ended, int(one(connection, sql, cutoff.bytes) or 0)
+
+
+def _ids(connection: Connection, name: str, cutoff: UUID) -> Iterator[list[UUID]]:
+    """The ended exchanges before the cutoff that have something of a class, in pages, the oldest first."""
+    after: UUID | None = UUID(int=0)
+    while after is not None:
+        page, after = _page(connection, name, after, cutoff)
+        yield page
+
+
+def _page(connection: Connection, name: str, after: UUID, cutoff: UUID) -> tuple[list[UUID], UUID | None]:
+    """Some of them, and behind which id to go on; None at the end."""
+    bounds = (after.bytes, cutoff.bytes, _PAGE)
+    if name == EXCHANGES:
+        sql = "SELECT id FROM exchanges WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+        values: tuple[object, ...] = bounds
+    else:
+        parts = " UNION ".join(
+            f"""SELECT exchange_id FROM (SELECT exchange_id FROM {table} WHERE exchange_id > ? AND exchange_id < ?
+            GROUP BY exchange_id ORDER BY exchange_id LIMIT ?) of_{table}"""  # noqa: S608 - our tables
+            for table in TABLES[name]
+        )
+        sql = f"SELECT exchange_id FROM ({parts}) found ORDER BY exchange_id LIMIT ?"  # noqa: S608 - our tables
+        values = (*bounds * len(TABLES[name]), _PAGE)
+    found = [bytes(row[0]) for row in execute(connection, sql, values).fetchall()]
+    if not found:
+        return [], None
+    known = f"SELECT id FROM exchanges WHERE id IN ({marks(found)}) AND outcome IS NULL"  # noqa: S608 - question marks
+    running = {bytes(row[0]) for row in execute(connection, known, found).fetchall()}
+    return [UUID(bytes=each) for each in found if each not in running], UUID(bytes=found[-1])
+
+
+def _delete(engine: Engine, name: str, cutoff: UUID) -> None:
+    """Delete what no dropped partition took along."""
+
+    def waiting() -> Iterator[UUID]:
+        """A page at a time, when it is needed: nothing holds a transaction open meanwhile."""
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            with reading(engine) as connection:
+                page, after = _page(connection, name, after, cutoff)
+            yield from page
+
+    if name == EXCHANGES:
+        delete_exchanges(engine, waiting(), vacuum=False)
+    else:
+        delete_parts(engine, waiting(), TABLES[name])
