@@ -7,11 +7,14 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from tests.support.databases import KINDS
+from proxy.store.citus import problems
+from proxy.store.postgres import Postgres
+from tests.support.databases import KINDS, POSTGRES, POSTGRES_16
 
 # Whatever the user wishes elsewhere: each of the processes that share the work would rewrite all tests' asserts anew.
 sys.dont_write_bytecode = False
@@ -42,8 +45,41 @@ def needs(tool: str) -> str:
     pytest.skip(f"{tool} is not installed")
 
 
+ALSO_ON_16 = frozenset(
+    f"tests.unit.store.test_{each}" for each in ("delete", "fulltext", "meanings", "migrate", "spend", "write")
+)
+"""What runs on an older Postgres too: between them these send nearly all that the store sends."""
+
+OF_A_TEST = "-- of a test"
+"""In a statement that the product never sends."""
+
+_broken: list[str] = []
+_known: set[str] = set()
+
+
+def _keep_to_the_rules(statement: str) -> None:
+    """What any test has the product send to Postgres is held against the rules of Citus."""
+    if statement not in _known and OF_A_TEST not in statement:
+        _known.add(statement)
+        _broken.extend(f"{problem}: {statement}" for problem in problems(statement))
+
+
+Postgres.statements.append(_keep_to_the_rules)
+
+
+@pytest.fixture(autouse=True)
+def _ruled() -> Iterator[None]:
+    yield
+    broken = _broken.copy()
+    _broken.clear()
+    assert not broken
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What asks for a `kind` of database runs on each, but for what is marked as one engine's own."""
     if "kind" in metafunc.fixturenames:
         chosen = metafunc.definition.get_closest_marker("engines")
-        metafunc.parametrize("kind", KINDS if chosen is None else chosen.args, scope="function")
+        kinds = KINDS if chosen is None else chosen.args
+        if POSTGRES in kinds and POSTGRES_16 not in kinds and metafunc.module.__name__ in ALSO_ON_16:
+            kinds = (*kinds, POSTGRES_16)
+        metafunc.parametrize("kind", kinds, scope="function")

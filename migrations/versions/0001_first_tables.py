@@ -42,7 +42,8 @@ def _table(name: str, key: str, columns: str, *, rowid: bool = False, unique: st
     for column in columns.split():
         called, kind = column.split(":")
         kind, not_null = kind.rstrip("!"), kind.endswith("!")
-        made.append(sa.Column(called, _TYPES[kind], nullable=not not_null, autoincrement=kind == "serial"))
+        numbered = [sa.Identity()] if kind == "serial" and _on_postgres() and called not in key.split() else []
+        made.append(sa.Column(called, _TYPES[kind], *numbered, nullable=not not_null, autoincrement=kind == "serial"))
     made.append(sa.PrimaryKeyConstraint(*key.split()))
     if unique:
         made.append(sa.UniqueConstraint(*unique.split()))
@@ -77,14 +78,15 @@ def downgrade() -> None:
 def _create_tables() -> None:
     _table("meta", "key", "key:text! value:text!")
     _table("names", "id", "id:serial! kind:big! value:text!", rowid=True, unique="kind value")
-    _table(
-        "journals",
-        "id",
+    of_journal = (
         "id:serial! worker:uuid! node:int! started_us:big! segment:big! offset:big! stored:big! "
-        "highest_ordinal:big! lost_records:big! ended:flag!",
-        rowid=True,
-        unique="worker",
+        "highest_ordinal:big! lost_records:big! ended:flag!"
     )
+    if _on_postgres():
+        _table("journals", "worker", of_journal)
+        _index("journals_id", "journals", "id")
+    else:
+        _table("journals", "id", of_journal, rowid=True, unique="worker")
     _table(
         "exchanges",
         "id",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="The database: bring it to this version, check it.", rich_markup_mode=None)
-    for command in (upgrade, check):
+    for command in (upgrade, check, distribute):
         group.command()(command)
     app.add_typer(group, name="db")
 
@@ -76,6 +76,22 @@ def check(
         render.say(f"revision {found}, {stored}: {render.count(wrong, 'difference') if wrong else 'as it should be'}")
     if differences or losses:
         raise typer.Exit(1)
+
+
+def distribute(
+    ctx: typer.Context, config: ConfigFlag = None, home: HomeFlag = None, database: DatabaseFlag = None
+) -> None:
+    """Spread the tables over the servers of a Postgres with Citus; before or after recording began."""
+    door(ctx).say(config, home, database, None)
+    engine = store(settings(ctx))
+    from proxy.store.citus import distribute as spread
+
+    try:
+        done = spread(engine)
+    finally:
+        engine.dispose()
+    tables = render.count(len(done), "table")
+    render.say(f"{tables} distributed" if done else "all tables are distributed already")
 
 
 def _losses(counts: Counts) -> list[str]:

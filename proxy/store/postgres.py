@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import psycopg
 from psycopg import sql as quoting
@@ -35,7 +35,7 @@ OLDEST = 150000
 """The oldest server that is let in; 16 and 18 are tested, Citus runs on 15 too."""
 
 _PARAMETERS = 500  # of one statement: its text is parsed anew each time
-_FETCHED = 64  # rows of bodies that are in memory at once
+_FETCHED = 16  # rows of bodies that are in memory at once
 
 Statement = Callable[[str], None]
 
@@ -146,15 +146,15 @@ def _adapt(connection: psycopg.Connection[Any]) -> None:
 
 
 class Postgres:
-    """One database of a server. `statements` are told each statement that is sent, COPY too: tests listen there."""
+    """One database of a server. Those in `statements` are told each statement that is sent, COPY too."""
 
     name = "postgresql"
+    statements: ClassVar[list[Statement]] = []
     shared = True
     hex_sql = "replace(CAST({} AS text), '-', '')"
 
     def __init__(self, address: Address, busy_timeout: float) -> None:
         self.place = address.place
-        self.statements: list[Statement] = []
         self._cursors = itertools.count()
         self._address = address
         self._timeout = f"{max(int(busy_timeout * 1000), 1)}ms"

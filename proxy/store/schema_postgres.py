@@ -5,13 +5,13 @@ Must not know connections or rows.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, MetaData, PrimaryKeyConstraint, Table, text
+from sqlalchemy import Column, Identity, Index, Integer, MetaData, PrimaryKeyConstraint, Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from proxy.store import schema_types as t
-from proxy.store.schema import metadata, response_ids
+from proxy.store.schema import journals, metadata, response_ids
 from proxy.store.schema_meaning import PROMPT
 from proxy.store.schema_views import views
 
@@ -33,11 +33,22 @@ Index("texts_session", _texts.c.session, _texts.c.hash, postgresql_where=text(PR
 Index("texts_words", _texts.c.words, postgresql_using="gin")
 Index("texts_waiting", _texts.c.exchange_id, postgresql_where=text("words IS NULL"))
 
+_journals = Table(
+    "journals",
+    _own,
+    Column("id", Integer, Identity(always=False), nullable=False),
+    *[Column(each.name, each.type, nullable=False) for each in journals.c if each.name != "id"],
+    PrimaryKeyConstraint("worker"),
+)
+Index("journals_id", _journals.c.id)
+
 EXTRA_INDEXES = ("CREATE INDEX exchanges_response ON exchanges (response_id) WHERE response_id IS NOT NULL",)
 
-TABLES = (*[each for each in metadata.sorted_tables if each.name != "texts" and each is not response_ids], _texts)
+_OTHERWISE = ("texts", "journals", response_ids.name)
+
+TABLES = (*[each for each in metadata.sorted_tables if each.name not in _OTHERWISE], _journals, _texts)
 """The tables that Postgres has: no `response_ids`, since there an index on the text is cheap; `texts` without a number
-of its own, since a key must hold what the table is parted by."""
+of its own, since a key must hold what the table is parted by; `journals` by worker, by which Citus can spread them."""
 
 PARTITIONED = tuple(each.name for each in TABLES if each.dialect_kwargs.get("postgresql_partition_by"))
 """Those that are parted by ranges of exchange ids, each with a partition NAME_default for what fits no other."""

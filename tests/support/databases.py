@@ -5,6 +5,7 @@ A test that wants one asks for the fixture `kind`, or for one that is made from 
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -147,10 +148,8 @@ class PostgresDatabase:
 
     def execute(self, script: str) -> None:
         with psycopg.connect(self.server.conninfo(self.name), autocommit=True) as connection:
-            for statement in script.split(";\n") if "$$" in script else script.split(";"):
-                if statement.strip():
-                    self.fresh = self.fresh and statement.split()[0].upper() in {"UPDATE", "DELETE", "INSERT"}
-                    connection.execute(statement.encode())
+            self.fresh = self.fresh and re.search(r"\b(CREATE|ALTER|DROP)\b", script) is None
+            connection.execute(script.encode())
 
     def refuse(self, table: str, event: str, when: str = "") -> None:
         condition = f"WHEN ({when})" if when else ""
