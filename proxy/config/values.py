@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
@@ -31,6 +31,7 @@ _LONGEST = Decimal(3650 * 86400)  # what every clock, timer and poll can still h
 _LARGEST = Decimal(2**62)
 _RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e-[0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_SECRET = re.compile("pass|secret|scram", re.IGNORECASE)
 _POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)  # the rest is for the store to understand
 
 
@@ -241,14 +242,31 @@ def database_url(value: str, home: Path, environ: Mapping[str, str]) -> str:
 
 
 def without_password(url: str) -> str:
-    """A database URL as it may be shown."""
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    if at:
-        url = f"{scheme}{slashes}{user.partition(':')[0]}{':***' if ':' in user else ''}@{tail}"
-    base, mark, query = url.partition("?")
-    shown = [(name, "***" if "pass" in name.lower() else value) for name, value in parse_qsl(query)]
-    return base + mark + urlencode(shown, safe="*/")
+    """A database URL as it may be shown, also one that is written wrongly: what may be a secret is starred out.
+
+    The user ends at the first `@` before any `/`, as libpq has it; one behind that is part of a password's, or of none.
+    """
+    scheme, slashes, rest = url.partition("://")
+    if not _POSTGRES.match(url):
+        return url
+    base, mark, query = rest.partition("?")
+    authority, slash, name = base.partition("/")
+    user, at, host = authority.rpartition("@")
+    if "@" in name or not re.fullmatch(r"[^:]*(?::[0-9,]*)?|\[.*\](?::[0-9,]*)?|[^/@]*", host) or _secret_port(host):
+        return f"{scheme}{slashes}***"
+    shown = f"{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{host}{slash}{name}"
+    pairs = [each.partition("=") for each in query.split("&")]
+    if "@" in query:
+        pairs = [(name, equals, "***") for name, equals, _ in pairs]
+    starred = [name + equals + ("***" if _SECRET.search(name) else value) for name, equals, value in pairs]
+    return scheme + slashes + shown + mark + "&".join(starred)
+
+
+def _secret_port(host: str) -> bool:
+    """Whether what stands where a port should be is none: without an `@` a password stands there."""
+    return any(
+        not port.isdigit() for each in host.split(",") for port in each.rpartition("]")[2].split(":")[1:] if port
+    )
 
 
 Duration = Annotated[float, BeforeValidator(_duration(None)), PlainSerializer(_written_duration(""), when_used="json")]

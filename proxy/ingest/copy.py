@@ -6,6 +6,7 @@ Pure bookkeeping: no files, no database.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -50,37 +51,60 @@ class Batch:
     notes: dict[UUID, str] = field(default_factory=dict)  # what of an exchange could not be stored
 
 
-class Copier:
-    """One journal's records, in order. `journal` and `open` are as of the last record taken."""
+class _Lane:
+    """An exchange that is open: its row, and the sequence that its next record should have (None: not known)."""
 
-    def __init__(self, journal: JournalRow, still_open: dict[UUID, ExchangeRow]) -> None:
+    __slots__ = ("id", "next", "row")
+
+    def __init__(self, row: ExchangeRow, following: int | None) -> None:
+        self.id = row.id
+        self.row = row
+        self.next = following
+
+
+class Copier:
+    """One journal's records, in order. `journal` and `open` are as of the last record taken.
+
+    Exchanges go by their ids as records have them, 32 hex digits: hashing a UUID takes longer than all else of a chunk.
+    """
+
+    def __init__(self, journal: JournalRow, still_open: Iterable[ExchangeRow]) -> None:
         self.journal = journal
-        self.open = still_open
         self.batch = Batch()
-        self._ids: dict[bytes, UUID] = {}
-        self._next_seq: dict[UUID, int] = {}
+        self._lanes = {row.id.hex.encode(): _Lane(row, None) for row in still_open}
+
+    @property
+    def open(self) -> list[ExchangeRow]:
+        """The exchanges that have not ended."""
+        return [lane.row for lane in self._lanes.values()]
 
     def take(self, item: Record) -> bool:
         """Copy a record into the batch; False where its payload is not what its kind says."""
-        if item.exchange == record.NIL:
+        kind, exchange, seq, at_us, payload, _, _ = item
+        lane = self._lanes.get(exchange)
+        if lane is not None and kind == record.RESPONSE_CHUNK and lane.next == seq:
+            row = lane.row
+            row.response_bytes += len(payload)
+            row.response_chunks += 1
+            lane.next = seq + 1
+            self.batch.chunks.append(ChunkRow(lane.id, 1, seq, at_us, payload))
             return True
-        exchange = self._ids.get(item.exchange)
-        if exchange is None:
-            exchange = self._ids[item.exchange] = UUID(item.exchange.decode())
+        if exchange == record.NIL:
+            return True
         try:
-            known = self._copy(exchange, item)
+            known = self._copy(item)
         except (ValueError, RecursionError):  # every DecodeError is a ValueError
             known = False
         if known:
-            self._note_hole(exchange, item.seq)
+            self._note_hole(exchange, seq)
         else:
-            self._lose(exchange, item.seq)
+            self._lose(exchange, seq)
         return known
 
     def lose(self, exchange: bytes, seq: int) -> None:
         """One record of an exchange is damaged."""
         if exchange != record.NIL:
-            self._lose(UUID(exchange.decode()), seq)
+            self._lose(exchange, seq)
 
     def pass_over(self, item: Record, why: str) -> None:
         """Leave one record out because the database cannot take it; the exchange says so."""
@@ -90,56 +114,53 @@ class Copier:
 
     def die(self) -> None:
         """The worker is dead: end what it left open."""
-        for row in list(self.open.values()):
-            row.wire_end = WireEnd.WORKER_DIED
-            row.error = "the worker died before the exchange ended"
-            self._close(row)
+        for exchange, lane in list(self._lanes.items()):
+            lane.row.wire_end = WireEnd.WORKER_DIED
+            lane.row.error = "the worker died before the exchange ended"
+            self._close(exchange, lane.row)
 
-    def _copy(self, exchange: UUID, item: Record) -> bool:
+    def _copy(self, item: Record) -> bool:
         """False for a kind that this program does not know. Raises ValueError and RecursionError for its payload."""
-        kind = item.kind
+        kind, exchange, seq, at_us, payload, _, _ = item
         if kind == record.RESPONSE_CHUNK:
-            row = self.open.get(exchange) or self._row(exchange)
-            row.response_bytes += len(item.payload)
+            row = self._known(exchange)
+            row.response_bytes += len(payload)
             row.response_chunks += 1
-            self.batch.chunks.append(ChunkRow(exchange, Side.RESPONSE, item.seq, item.at_us, item.payload))
+            self.batch.chunks.append(ChunkRow(row.id, Side.RESPONSE, seq, at_us, payload))
         elif kind == record.REQUEST_CHUNK:
-            row = self.open.get(exchange) or self._row(exchange)
-            row.request_bytes += len(item.payload)
+            row = self._known(exchange)
+            row.request_bytes += len(payload)
             row.request_chunks += 1
-            self.batch.chunks.append(ChunkRow(exchange, Side.REQUEST, item.seq, item.at_us, item.payload))
+            self.batch.chunks.append(ChunkRow(row.id, Side.REQUEST, seq, at_us, payload))
         elif kind == record.REQUEST_HEAD:
-            self._begin(exchange, item, _request_head.decode(item.payload))
+            self._begin(item, _request_head.decode(payload))
         elif kind == record.RESPONSE_HEAD:
-            self._answered(exchange, item, _response_head.decode(item.payload))
+            self._answered(item, _response_head.decode(payload))
         elif kind == record.END:
-            self._finish(exchange, item, _end.decode(item.payload))
+            self._finish(item, _end.decode(payload))
         elif kind == record.TRAILERS:
-            trailers = _trailers.decode(item.payload)
-            self._row(exchange)
-            self.batch.heads.append(
-                HeadRow(exchange, trailers.side, item.seq, item.at_us, None, None, trailers.headers)
-            )
+            trailers = _trailers.decode(payload)
+            row = self._row(exchange)
+            self.batch.heads.append(HeadRow(row.id, trailers.side, seq, at_us, None, None, trailers.headers))
         elif kind == record.CHANGE:
-            _change.decode(item.payload)
-            text = item.payload.decode()
-            if exchange not in self.open:
-                self._row(exchange)
-            self.batch.changes.append(ChangeRow(exchange, item.seq, item.at_us, text))
+            _change.decode(payload)
+            text = payload.decode()
+            self.batch.changes.append(ChangeRow(self._known(exchange).id, seq, at_us, text))
         elif kind == record.GAP:
-            gap = _gap.decode(item.payload)
-            self._row(exchange).unrecorded_bytes += gap.size
-            self.batch.gaps.append(GapRow(exchange, item.seq, item.at_us, gap.side, gap.size, gap.reason))
+            gap = _gap.decode(payload)
+            row = self._row(exchange)
+            row.unrecorded_bytes += gap.size
+            self.batch.gaps.append(GapRow(row.id, seq, at_us, gap.side, gap.size, gap.reason))
         else:
             return False
         return True
 
-    def _begin(self, exchange: UUID, item: Record, head: RequestHead) -> None:
+    def _begin(self, item: Record, head: RequestHead) -> None:
         origin = Origin(head.origin)
         journal = self.journal
         journal.stored += 1
         journal.highest_ordinal = max(journal.highest_ordinal, head.ordinal)
-        row = self._row(exchange)
+        row = self._row(item.exchange)
         row.ordinal = head.ordinal
         row.started_us = head.started_us
         row.origin = origin
@@ -154,24 +175,24 @@ class Copier:
         row.session = head.session
         row.tags = sorted(set(head.tags))
         row.record = META if head.record == "meta" else 0
-        self.batch.heads.append(HeadRow(exchange, Side.REQUEST, item.seq, item.at_us, None, None, head.headers))
+        self.batch.heads.append(HeadRow(row.id, Side.REQUEST, item.seq, item.at_us, None, None, head.headers))
 
-    def _answered(self, exchange: UUID, item: Record, head: ResponseHead) -> None:
-        row = self._row(exchange)
+    def _answered(self, item: Record, head: ResponseHead) -> None:
+        row = self._row(item.exchange)
         if head.status >= 200 or head.status == 101:  # the other 1xx are interim
             row.status = head.status
             row.reason = head.reason or None
             row.head_us = item.at_us
         self.batch.heads.append(
-            HeadRow(exchange, Side.RESPONSE, item.seq, item.at_us, head.status, head.reason, head.headers)
+            HeadRow(row.id, Side.RESPONSE, item.seq, item.at_us, head.status, head.reason, head.headers)
         )
 
-    def _finish(self, exchange: UUID, item: Record, end: End) -> None:
+    def _finish(self, item: Record, end: End) -> None:
         wire_end = WireEnd(end.wire_end)
         hashes = [_hash(each) for each in (end.request_hash, end.response_hash)]
         out_hashes = [_hash(each) for each in (end.request_out_hash, end.response_out_hash)]
-        row = self._row(exchange)
-        self._note_hole(exchange, item.seq)
+        row = self._row(item.exchange)
+        self._note_hole(item.exchange, item.seq)
         row.wire_end = wire_end
         row.error = end.error
         row.end_us = item.at_us
@@ -183,40 +204,43 @@ class Copier:
         row.masked = int(end.masked)
         row.request_hash, row.response_hash = hashes
         row.request_out_hash, row.response_out_hash = out_hashes
-        self._close(row)
+        self._close(item.exchange, row)
 
-    def _close(self, row: ExchangeRow) -> None:
+    def _close(self, exchange: bytes, row: ExchangeRow) -> None:
         row.outcome = outcome(row.wire_end)
-        self._row(row.id)
-        self.open.pop(row.id, None)
-        self._next_seq.pop(row.id, None)
-        self._ids.pop(row.id.hex.encode(), None)
+        self._row(exchange)
+        self._lanes.pop(exchange, None)
 
-    def _row(self, exchange: UUID) -> ExchangeRow:
+    def _known(self, exchange: bytes) -> ExchangeRow:
+        """The exchange's row, which need not be written because of this record."""
+        lane = self._lanes.get(exchange)
+        return self._row(exchange) if lane is None else lane.row
+
+    def _row(self, exchange: bytes) -> ExchangeRow:
         """The exchange's row, to be written with this batch. One whose head was lost begins with what came instead."""
-        row = self.open.get(exchange)
-        if row is None:
-            row = self.open[exchange] = ExchangeRow(
-                id=exchange, journal=self.journal.id, started_us=id_time_us(exchange), node=self.journal.node
-            )
-            self._next_seq[exchange] = 0
-        self.batch.exchanges[exchange] = row
-        return row
+        lane = self._lanes.get(exchange)
+        if lane is None:
+            key = UUID(exchange.decode())
+            row = ExchangeRow(id=key, journal=self.journal.id, started_us=id_time_us(key), node=self.journal.node)
+            lane = self._lanes[exchange] = _Lane(row, 0)
+        self.batch.exchanges[lane.id] = lane.row
+        return lane.row
 
-    def _lose(self, exchange: UUID, seq: int) -> None:
+    def _lose(self, exchange: bytes, seq: int) -> None:
         self._row(exchange).lost_records += 1
-        if exchange in self._next_seq:
+        if self._lanes[exchange].next is not None:
             self._note_hole(exchange, seq)
 
-    def _note_hole(self, exchange: UUID, seq: int) -> None:
+    def _note_hole(self, exchange: bytes, seq: int) -> None:
         """Count the records of an exchange that are missing before this one. What was last before this ingest took the
         journal up is not known."""
-        if exchange not in self.open:
+        lane = self._lanes.get(exchange)
+        if lane is None:
             return
-        expected = self._next_seq.get(exchange, seq)
+        expected = seq if lane.next is None else lane.next
         if seq > expected:
             self._row(exchange).lost_records += seq - expected
-        self._next_seq[exchange] = max(expected, seq + 1)
+        lane.next = max(expected, seq + 1)
 
 
 def _client_kind(head: RequestHead) -> str | None:

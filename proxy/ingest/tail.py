@@ -37,7 +37,7 @@ class Tail:
         self.blocked: str | None = None  # why this journal cannot be read
         self.caught_up_at: float | None = None  # when all there was had been read, in time.monotonic()
         self._folder = folder
-        self._copier = Copier(self.journal, {item.id: item for item in still_open})
+        self._copier = Copier(self.journal, still_open)
         self._segment: Segment | None = None
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Tail:
 
     def exchanges(self, batch: Batch) -> list[ExchangeRow]:
         """All exchanges of the journal that a batch has to do with: those under way, and those it ended."""
-        return [*self._copier.open.values(), *batch.exchanges.values()]
+        return [*self._copier.open, *batch.exchanges.values()]
 
     def remove_finished(self) -> None:
         """Delete the segments that are stored; only after a durable commit of the position behind them."""

@@ -90,6 +90,11 @@ class Segment:
         stop = start + limit
         base, data = start, b""
         while start < stop:
+            item: Record | Damage | NeedData | None
+            if base <= start and (item := decode_at(seed, data, base, start)).__class__ is Record:
+                yield item
+                start = item.end
+                continue
             item = decode(seed, data, base, start) if base <= start else resynchronise(seed, data, base, start, base)
             if isinstance(item, NeedData):
                 origin = item.scanned

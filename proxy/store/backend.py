@@ -3,12 +3,16 @@ databases, `sqlite.py` and `postgres.py`. Must not know any table by name."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Table
+
+POSTGRES_SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://", re.IGNORECASE)
+"""How a URL for Postgres begins; here so that who has a file need not load a driver to know."""
 
 Row = tuple[Any, ...]
 

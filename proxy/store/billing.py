@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from proxy.store.engine import execute, execute_many
-from proxy.store.rollups import lots, marks
+from proxy.store.engine import execute, execute_many, lots, marks
 
 Key = tuple[bytes, int]
 """A response: the hash of its id, and the upstream, whose ids are its own."""

@@ -14,11 +14,11 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import execute, update_many
+from proxy.store.engine import execute, lots, marks, update_many
 from proxy.store.intern import Interner
 from proxy.store.meanings import Written
 from proxy.store.names import named
-from proxy.store.rollups import HIGHEST_PICO, Ledger, lots, marks
+from proxy.store.rollups import HIGHEST_PICO, Ledger
 from proxy.store.schema import NameKind, exchanges
 from proxy.store.schema_meaning import meanings
 

@@ -6,17 +6,17 @@ different ways is behind `backend.py`. Must not know which rows are written.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import islice
 from typing import Any, cast
 
 from sqlalchemy import Connection, CursorResult, Engine, Table
 
 from proxy.store import sqlite
-from proxy.store.backend import Backend
+from proxy.store.backend import POSTGRES_SCHEME, Backend
 from proxy.store.errors import DatabaseTooNew, DatabaseTooOld
-from proxy.store.postgres_url import is_postgres
 from proxy.store.schema import REVISIONS
 
 BUSY_TIMEOUT = 10.0
@@ -33,7 +33,7 @@ def open_engine(url: str, *, create: bool, busy_timeout: float = BUSY_TIMEOUT) -
     """
     engine: Engine
     backend: Backend
-    if is_postgres(url):
+    if shares(url):
         # Its driver takes a tenth of a second to load, which every command would pay.
         engine, backend = import_module("proxy.store.postgres").open_engine(url, busy_timeout=busy_timeout)
     else:
@@ -54,7 +54,7 @@ def place_of(engine: Engine) -> str:
 
 def shares(url: str) -> bool:
     """Whether several processes may write recorded rows at once into the database of a URL."""
-    return is_postgres(url)
+    return POSTGRES_SCHEME.match(url) is not None
 
 
 def is_shared(bind: Engine | Connection) -> bool:
@@ -199,6 +199,18 @@ def update_many(connection: Connection, table: Table, columns: Sequence[str], ro
     """Set `columns` of rows that are there; each of `rows` gives them in order, and then its key."""
     if rows:
         backend_of(connection).update_many(connection, table, columns, rows)
+
+
+def lots(values: Iterable[Any], most: int = 500) -> Iterator[list[Any]]:
+    """`values` in lists of bounded length: engines bound a statement's parameters."""
+    remaining = iter(values)
+    while lot := list(islice(remaining, most)):
+        yield lot
+
+
+def marks(values: Collection[Any]) -> str:
+    """As many `?` as there are values."""
+    return ", ".join("?" * len(values))
 
 
 # --- revisions ---

@@ -12,8 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select
 
 from proxy.store import clean, fulltext_fts5, fulltext_tsvector
-from proxy.store.engine import execute, is_shared
-from proxy.store.rollups import lots, marks
+from proxy.store.engine import execute, is_shared, lots, marks
 
 
 def index_some(engine: Engine) -> bool:

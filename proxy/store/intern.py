@@ -7,14 +7,14 @@ sweep has taken rows away meanwhile. Must not know exchanges.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import apart, execute, insert_many, one
+from proxy.store.engine import apart, execute, insert_many, lots, marks, one
 from proxy.store.headersets import HeaderSets
 from proxy.store.rows import Pairs
 from proxy.store.schema import NameKind, tag_set_items
@@ -26,6 +26,7 @@ SWEPT = "interned"
 """The key in `meta` whose value changes whenever a sweep sets interned rows apart."""
 
 _CACHED = 8192
+_FEW = 3  # so many new names are looked up one by one
 _MAX_TAG_NAMES = 1024
 
 
@@ -102,6 +103,25 @@ class Interner:
             found = self._row(connection, "names", ("kind", "value"), (int(kind), clean.capped(value)))
             self._names.put((kind, value), found)
         return found
+
+    def names_ahead(self, connection: Connection, wanted: Iterable[tuple[NameKind, str | None]]) -> None:
+        """Make the names of a batch that there are not yet, in two statements; one by one each would take as many."""
+        missing: dict[NameKind, set[str]] = {}
+        for kind, value in wanted:
+            if value is not None and self._names.get((kind, value)) is None:
+                missing.setdefault(kind, set()).add(clean.capped(value))
+        for kind, values in missing.items():
+            for lot in lots(sorted(values)) if len(values) > _FEW else ():
+                sql = f"SELECT value, id FROM names WHERE kind = ? AND value IN ({marks(lot)})"  # noqa: S608 - ours
+                found = {row[0]: row[1] for row in execute(connection, sql, (int(kind), *lot))}
+                for new in lots([each for each in lot if each not in found], 200):
+                    make = f"""INSERT INTO names (kind, value) VALUES {", ".join([f"({int(kind)}, ?)"] * len(new))}
+                        ON CONFLICT DO NOTHING RETURNING value, id"""  # noqa: S608 - question marks
+                    with apart(connection) as other:
+                        found |= {row[0]: row[1] for row in execute(other, make, new)}
+                    self._gained = True
+                for value, number in found.items():
+                    self._names.put((kind, value), int(number))
 
     def _row(
         self, connection: Connection, table: str, keys: Sequence[str], values: Sequence[Any], *more: tuple[str, Any]

@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 from proxy.exchange import Origin
 from proxy.store import clean, responses
 from proxy.store.billing import Bill, response_key, settle
-from proxy.store.engine import execute, insert_columns, insert_many, update_many
+from proxy.store.engine import execute, insert_columns, insert_many, lots, marks, update_many
 from proxy.store.fulltext import drop_texts_of
 from proxy.store.intern import Interner, content_hash
-from proxy.store.rollups import HIGHEST_PICO, HIGHEST_TOKENS, Ledger, lots, marks
+from proxy.store.rollups import HIGHEST_PICO, HIGHEST_TOKENS, Ledger
 from proxy.store.rows import MeaningRow
 from proxy.store.schema import MEANING, NAMED, NameKind, exchanges
 from proxy.store.schema_meaning import OF_MEANING, SPENT, meanings, rate_limits, safety, texts, usage, usage_raw

@@ -12,7 +12,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine
 
 from proxy.store.backend import Shape
-from proxy.store.engine import backend_of, place_of, revision, writing
+from proxy.store.engine import backend_of, is_shared, place_of, revision, writing
 from proxy.store.errors import DatabaseTooNew
 from proxy.store.schema import REVISIONS
 
@@ -36,7 +36,8 @@ def upgrade(engine: Engine) -> None:
         )
     if found is None:
         backend_of(engine).prepare(engine, "alembic_version")
-    with writing(engine) as connection:
+    # SQLite's first commit of a file is synced anyway; a server that crashed now would have no tables afterwards.
+    with writing(engine, durable=is_shared(engine)) as connection:
         command.upgrade(_config(connection), REVISIONS[-1])
 
 

@@ -8,8 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import execute
-from proxy.store.rollups import lots, marks
+from proxy.store.engine import execute, lots, marks
 from proxy.store.schema import NameKind
 
 

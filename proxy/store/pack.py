@@ -13,8 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from proxy.store import tapes
-from proxy.store.engine import execute, insert_many, one, reading, rows, writing
-from proxy.store.rollups import marks
+from proxy.store.engine import execute, insert_many, marks, one, reading, rows, writing
 from proxy.store.schema import tapes as tapes_table
 
 MOST_BYTES = 256 << 20

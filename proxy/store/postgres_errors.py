@@ -43,6 +43,8 @@ _CLASSES = {
     "58": "reports an error of its disk or system: check the server's log",
     "XX": "reports a fault of its own: check the server's log",
 }
+_STARVED = "query_wait_timeout"
+"""PgBouncer's word, under a state that means many things."""
 _REFUSED = ("22", "23", "54")
 _SAID = (
     ("received invalid response", "is answered by something that is no Postgres: check host and port"),
@@ -96,6 +98,8 @@ def store_error(error: BaseException, place: str) -> WiretapeError | None:
     if state[:2] in _REFUSED or (not state and (isinstance(error, psycopg.DataError) or "cannot adapt" in said)):
         return ValueRefused(f"the database {place} refuses a value: {said}")
     known = _STATES.get(state) or _CLASSES.get(state[:2])
+    if _STARVED in said:
+        known = "is behind a pooler with no connection free: let it have more than there are ingests"
     if known is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         known = "cannot be reached"
     return None if known is None else DatabaseAway(f"the database {place} {known} ({said})")

@@ -18,8 +18,8 @@ from psycopg.pq import Conninfo
 from sqlalchemy.exc import InvalidatePoolError
 
 from proxy.errors import UsageError
+from proxy.store.backend import POSTGRES_SCHEME
 
-_SCHEME = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://", re.IGNORECASE)
 _FOREIGN = (
     *("pgbouncer", "connection_limit", "pool_timeout", "pool_size", "statement_cache_size", "prepared_statements"),
     *("channel_binding_required", "uselibpqcompat", "supa"),
@@ -59,14 +59,9 @@ class Address:
             raise UsageError(f"the database {self.place} {problem}")
 
 
-def is_postgres(url: str) -> bool:
-    """Whether a database URL is one for Postgres."""
-    return _SCHEME.match(url) is not None
-
-
 def parse(url: str) -> Address:
     """Take a URL apart. Raises UsageError, which never repeats it: it may hold a password."""
-    match = _SCHEME.match(url)
+    match = POSTGRES_SCHEME.match(url)
     if match is None:
         raise UsageError("the database URL cannot be read: use postgresql://USER@HOST/NAME")
     rest = url[match.end() :].strip()

@@ -16,10 +16,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from proxy.store.delete import delete_exchanges, delete_parts
-from proxy.store.engine import execute, one, reading, reclaim, size, writing
+from proxy.store.engine import execute, marks, one, reading, reclaim, size, writing
 from proxy.store.names import first_id
 from proxy.store.partitions import Partition, Unit, existing
-from proxy.store.rollups import marks
 
 CHUNKS, BODIES, EXCHANGES = "chunks", "bodies", "exchanges"
 CLASSES = (CHUNKS, BODIES, EXCHANGES)

@@ -6,14 +6,13 @@ count as what; must not know who counts (billing.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import tzinfo
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Table
 
-from proxy.store.engine import execute, execute_many, upsert_many
+from proxy.store.engine import execute, execute_many, lots, marks, upsert_many
 from proxy.store.intern import Interner
 from proxy.store.schema import NameKind
 from proxy.store.schema_meaning import SPENT, spend_hours, spend_keys, spend_tags
@@ -147,15 +146,3 @@ class Ledger:
                 execute_many(self._connection, gone, empty)
         for sums in self._changed.values():
             sums.clear()
-
-
-def lots(values: Iterable[Any], most: int = _AT_ONCE) -> Iterable[list[Any]]:
-    """`values` in lists of bounded length: engines bound a statement's parameters."""
-    remaining = iter(values)
-    while lot := list(islice(remaining, most)):
-        yield lot
-
-
-def marks(values: Collection[Any]) -> str:
-    """As many `?` as there are values."""
-    return ", ".join("?" * len(values))

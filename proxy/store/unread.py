@@ -18,9 +18,8 @@ from sqlalchemy import Connection
 
 from proxy.exchange import Side, WireEnd
 from proxy.store.bodies import chunks, is_stored
-from proxy.store.engine import execute, one
+from proxy.store.engine import execute, lots, marks, one
 from proxy.store.names import named
-from proxy.store.rollups import lots, marks
 from proxy.store.rows import Pairs
 from proxy.store.schema import NOT_UNDERSTOOD, UNREAD
 

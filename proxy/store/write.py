@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, select, update
 from proxy.store import clean
 from proxy.store.bodies import Stored, stored
 from proxy.store.costs import Costed, put_costs
-from proxy.store.engine import execute, insert_many, one, upsert_many, writing
+from proxy.store.engine import execute, insert_many, is_shared, one, upsert_many, writing
 from proxy.store.intern import Interner
 from proxy.store.load import load_exchanges, load_journals
 from proxy.store.meanings import Written, put_meanings
@@ -75,6 +75,7 @@ class Writer:
         self._engine = engine
         self._beside = beside
         self._intern = Interner()
+        self._bound = bytes if is_shared(engine) else bytearray  # as the driver takes it without looking for an adapter
         self._open: Connection | None = None
 
     @contextmanager
@@ -120,6 +121,9 @@ class Writer:
         """Insert exchanges, or set the carriage columns of those that are there; meaning columns stay as they are."""
         values: list[tuple[Any, ...]] = []
         alone: list[tuple[Any, ...]] = []
+        rows = list(rows)
+        self._intern.names_ahead(self._connection, [(NameKind.TARGET, row.target) for row in rows])
+        self._intern.names_ahead(self._connection, [(NameKind.SESSION, row.session) for row in rows])
         for row in rows:
             key = _key(row.id)
             tag_set: int | None = None
@@ -163,15 +167,16 @@ class Writer:
 
     def put_chunks(self, rows: Iterable[ChunkRow]) -> None:
         """Insert chunks; one that is already there raises ValueRefused."""
-        keys: dict[UUID, bytearray] = {}
+        keys: dict[int, bytearray] = {}  # by number: a UUID's own hash takes ten times as long
         values = []
+        bound = self._bound
         for exchange, side, seq, at_us, data in rows:
-            key = keys.get(exchange)
+            key = keys.get(exchange.int)
             if key is None:
-                keys[exchange] = key = _key(exchange)
+                keys[exchange.int] = key = _key(exchange)
             if not (0 <= seq <= _HIGHEST and 0 <= at_us <= _HIGHEST):
                 seq, at_us = clean.integer(seq), clean.integer(at_us)
-            values.append((key, side, seq, at_us, bytearray(data)))
+            values.append((key, side, seq, at_us, bound(data)))
         insert_many(self._connection, chunks, values)
 
     def put_heads(self, rows: Iterable[HeadRow]) -> None:

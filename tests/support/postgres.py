@@ -92,6 +92,12 @@ class Server:
                 assert time.monotonic() < deadline, "Postgres did not come up"
                 time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Of the server's first process, the parent of all others."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, signum: int = signal.SIGINT) -> None:
         """Stop it: SIGINT breaks off what is under way, SIGQUIT is a crash, after which it recovers."""
         if self._process is not None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import Settings
-from proxy.config.values import Duration, OptionalSize
+from proxy.config.values import Duration, OptionalSize, without_password
 
 Load = Callable[..., Settings]
 Refused = Callable[..., str]
@@ -141,3 +141,24 @@ def test_bad_home_or_database(refused: Refused, toml: str, says: str) -> None:
     text = refused(toml)
     assert says in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////home/me/a@b.db", "sqlite:////home/me/a@b.db"),
+        ("postgresql://me@h:5432/n", "postgresql://me@h:5432/n"),
+        ("postgresql://me:pw@h/n", "postgresql://me:***@h/n"),
+        ("postgres://me:p%40w@h:1,i:2/n?sslmode=require", "postgres://me:***@h:1,i:2/n?sslmode=require"),
+        ("postgresql:///n?host=/run/pg&password=pw", "postgresql:///n?host=/run/pg&password=***"),
+        ("postgresql://[::1]:5432/n", "postgresql://[::1]:5432/n"),
+        ("postgresql://h:5432/n?password=se@cret", "postgresql://h:5432/n?password=***"),
+        ("postgresql://u:pw@h/n?password=x@tail", "postgresql://u:***@h/n?password=***"),
+        ("postgresql://u:secret/n", "postgresql://***"),
+        ("postgresql://u:p/w@h/n", "postgresql://***"),
+        ("postgresql://h/n?scram_client_key=k", "postgresql://h/n?scram_client_key=***"),
+        ("postgresql://h/n?oauth_client_secret=s", "postgresql://h/n?oauth_client_secret=***"),
+    ],
+)
+def test_a_password_is_never_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown

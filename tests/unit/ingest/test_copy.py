@@ -17,7 +17,7 @@ KEY = exchange_id(1)
 
 
 def copier(*still_open: ExchangeRow) -> Copier:
-    return Copier(JournalRow(WORKER, "node", STARTED_US), {row.id: row for row in still_open})
+    return Copier(JournalRow(WORKER, "node", STARTED_US), still_open)
 
 
 def known() -> ExchangeRow:
@@ -126,4 +126,4 @@ def test_what_ended_is_forgotten() -> None:
     into = copier()
     for number in range(1, 50):
         take(into, *exchange(number))
-    assert (into.open, into._ids, into._next_seq) == ({}, {}, {})
+    assert (into.open, into._lanes) == ([], {})
