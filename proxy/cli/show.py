@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from proxy.store import Connection
     from proxy.store.rows import ChangeRow, ChunkRow, Exchange, HeadRow
 
-ID_HELP = "The id, its first or last digits (4 or more), or `last`."
+ID_HELP = "The id, its first or last digits (4 or more), the id of its response, or `last`."
 CHUNKS = 20
 """Chunks that are shown to a person who did not say how many."""
 

@@ -344,7 +344,7 @@ class Ingest:
                 "journals": {
                     str(row.worker): {"stored": row.stored, "highest": row.highest_ordinal} for row in running
                 },
-                "over": self._over(ended),
+                "over": self._over([row for row in self._committed.values() if row.ended]),
                 "lag_bytes": lag,
                 "lag_seconds": round(self._behind(), 3) if lag else 0.0,
                 "unread": self._unread,

@@ -20,6 +20,7 @@ from proxy.store import bodies, clean, credentials, fulltext, schema
 from proxy.store.engine import hex_sql
 from proxy.store.load import load_exchanges, load_journals
 from proxy.store.names import first_id, name_ids
+from proxy.store.responses import exchanges_of
 from proxy.store.rows import ChangeRow, ChunkRow, Exchange, GapRow, HeadRow, JournalRow
 from proxy.store.schema import (
     COSTLY,
@@ -215,7 +216,8 @@ def _tagged(name: str, value: str | None) -> ColumnElement[bool]:
 
 
 def find_exchange(connection: Connection, given: str) -> UUID:
-    """The exchange that a person means: by its id, by the first or last hex digits of it (at least 4), or by `last`.
+    """The exchange that a person means: by its id, by the first or last hex digits of it (at least 4), by the id that
+    the provider gave its response, or by `last`.
 
     Raises UsageError if there is none or more than one.
     """
@@ -226,7 +228,13 @@ def find_exchange(connection: Connection, given: str) -> UUID:
         return newest
     digits = given.strip().lower().replace("-", "")
     if not re.fullmatch("[0-9a-f]{4,32}", digits):
-        raise UsageError(f"{given!r} is no exchange id: give the whole id, 4 or more of its digits, or `last`")
+        answered = exchanges_of(connection, given.strip(), _CANDIDATES + 1)
+        if not answered:
+            raise UsageError(
+                f"{given!r} is no exchange id: give the whole id, 4 or more of its digits, the id of its response, or"
+                " `last`"
+            )
+        return _only(given, answered)
     beginning = exchanges.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
     ending = text(f"{hex_sql(connection, 'exchanges.id')} LIKE :ending").bindparams(ending=f"%{digits}")
     matches: list[Condition] = [beginning] if len(digits) == 32 else [beginning, ending]
@@ -234,6 +242,10 @@ def find_exchange(connection: Connection, given: str) -> UUID:
     ids = sorted({each for some in found for each in some}, reverse=True)
     if not ids:
         raise UsageError(f"there is no exchange {given}: `wiretape ls` lists what there is")
+    return _only(given, ids)
+
+
+def _only(given: str, ids: list[UUID]) -> UUID:
     if len(ids) > 1:
         shown = ", ".join(str(each) for each in ids[:_CANDIDATES]) + (", ..." if len(ids) > _CANDIDATES else "")
         raise UsageError(f"{given} may be any of {shown}: give more digits")

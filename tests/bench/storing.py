@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from proxy.exchange import Side
+from proxy.exchange import Outcome, Side
 from proxy.store.engine import open_engine, reading
 from proxy.store.pack import pack_some
 from proxy.store.read import chunks
+from proxy.store.rows import ExchangeRow, HeadRow
+from proxy.store.write import Writer
 from tests.support.databases import KINDS, PostgresDatabase
-from tests.support.journals import Entry, House, a_house, exchange, exchange_id, merged
+from tests.support.journals import STARTED_US, Entry, House, a_house, exchange, exchange_id, merged
 from tests.support.realtext import openai_chat
 
 ROUNDS = 3
@@ -28,7 +30,8 @@ COPY_US, MEANT_US, EXCHANGE_US, HEADERS_US, PACK_US = 5.0, 15.0, 20.0, 15.0, 3.0
 """What is allowed: to carry a chunk to its row; with interpretation and rollups; an exchange with its indexes; its 36
 headers; to pack a chunk."""
 
-_PLAIN = (("Content-Type", "text/event-stream"),)
+DONE = Outcome.COMPLETED
+VOLATILE = ("date", "x-request-id", "cf-ray", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "traceparent")
 
 
 class Cost(NamedTuple):
@@ -60,21 +63,17 @@ def table() -> str:
 
 
 def measure(streams: int = 60, small: int = 3000) -> Iterator[Measured]:
-    """Streams of 300 to 600 events; and exchanges of two chunks, of which what a chunk costs is taken off."""
+    """Streams of 300 to 600 events, rows by themselves, and small exchanges."""
     for engine in KINDS:
         best = [_streams(engine, streams) for _ in range(ROUNDS)]
         chunk, meant, pack = (min(each[place] for each in best) for place in range(3))
         yield Measured(engine, "a chunk, journal to row", chunk, COPY_US)
         yield Measured(engine, "a chunk, with meaning and rollups", meant, MEANT_US)
         yield Measured(engine, "a chunk packed", pack, PACK_US)
-        plain = min(_small(engine, small, _PLAIN) for _ in range(ROUNDS))
-        headers = [(f"x-header-{number}", f"value {number}") for number in range(34)]
-        headed = min(_small(engine, small, [*_PLAIN, *headers]) for _ in range(ROUNDS))
-        yield Measured(engine, "an exchange with two heads and two chunks", plain, None)
-        alone = Cost(plain.client - 2 * chunk.client, plain.server - 2 * chunk.server)
-        yield Measured(engine, "the same without its chunks", alone, EXCHANGE_US + HEADERS_US)
-        more = Cost(headed.client - plain.client, headed.server - plain.server)
-        yield Measured(engine, "34 headers more", more, HEADERS_US)
+        rows, heads = (min(each) for each in zip(*[_rows(engine, small) for _ in range(ROUNDS)], strict=True))
+        yield Measured(engine, "the row of an exchange, with its indexes", rows, EXCHANGE_US)
+        yield Measured(engine, "a head of 36 headers", heads, HEADERS_US)
+        yield Measured(engine, "an exchange of seven records, from journal to row", _small(engine, small), None)
 
 
 def _streams(engine: str, count: int) -> tuple[Cost, Cost, Cost]:
@@ -91,10 +90,40 @@ def _streams(engine: str, count: int) -> tuple[Cost, Cost, Cost]:
     return copied, Cost(copied.client + read.client, copied.server + read.server), packed
 
 
-def _small(engine: str, count: int, headers: Sequence[tuple[str, str]]) -> Cost:
+def _rows(engine: str, count: int) -> tuple[Cost, Cost]:
+    """What the store takes for an exchange that has ended, and for its head, in transactions of 500."""
+    headers = [(f"x-header-{number}", f"value {number}") for number in range(30)]
+    rows, heads = [], []
+    for number in range(count):
+        key = exchange_id(number)
+        named = {"upstream": "openai", "dialect": "openai", "method": "POST", "target": "/v1/chat/completions"}
+        counts = {"request_bytes": 900, "response_bytes": 9000, "request_chunks": 1, "response_chunks": 90}
+        hashes = dict.fromkeys(("request_hash", "response_hash", "request_out_hash", "response_out_hash"), b"h" * 32)
+        marks = dict.fromkeys(("request_sent_us", "head_us", "first_byte_us", "last_byte_us", "end_us"), 123_456)
+        more: dict[str, Any] = {**named, **counts, **hashes, **marks, "session": f"s{number % 50}", "credential": "c"}
+        rows.append(ExchangeRow(key, 1, STARTED_US + number, number, node="n", status=200, outcome=DONE, **more))
+        told = [*headers, *((name, f"{name}-{number}") for name in VOLATILE)]
+        heads.append(HeadRow(key, Side.RESPONSE, 2, 5, 200, "OK", told))
+    with _house(engine) as house:
+        return _written(house, rows, Writer.put_exchanges), _written(house, heads, Writer.put_heads)
+
+
+def _written(house: House, rows: Sequence[Any], put: Callable[[Writer, Sequence[Any]], None]) -> Cost:
+    assert house.engine is not None
+    writer = Writer(house.engine, beside=True)
+
+    def work() -> None:
+        for at in range(0, len(rows), 500):
+            with writer.transaction():
+                put(writer, rows[at : at + 500])
+
+    return _cost(house, work, len(rows))
+
+
+def _small(engine: str, count: int) -> Cost:
     entries: list[Entry] = []
     for number in range(1, count + 1):
-        entries += exchange(number, chunks=[b"{}"], answered=headers)
+        entries += exchange(number, chunks=[b"{}"], target="/v1/chat/completions")
     with _house(engine) as house:
         house.record(entries)
         cost = _cost(house, house.drain, count)

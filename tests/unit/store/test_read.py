@@ -16,6 +16,7 @@ from proxy.store.names import first_id
 from proxy.store.read import Filters
 from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow
 from proxy.store.write import Writer
+from tests.unit.store.meaning import meant, understand
 from tests.unit.store.support import BEGAN_US, DAY, chunk, exchange, ids, journal, opened
 
 
@@ -235,3 +236,18 @@ def test_counts(engine: Engine, writer: Writer) -> None:
     assert counted.exchanges == 7
     assert counted.outcomes == {Outcome.COMPLETED: 4, Outcome.REFUSED: 1, None: 2}
     assert (counted.chunks, counted.stored, counted.missing) == (3, 7, 2)
+
+
+def test_an_exchange_is_found_by_the_providers_id(engine: Engine, writer: Writer) -> None:
+    new = ids()
+    first, again, other = new(), new(), new()
+    with writer.transaction():
+        writer.put_exchanges([exchange(each) for each in (first, again, other)])
+    understand(writer, meant(first, response_id="resp_1"), meant(again, response_id="resp_1"))
+    understand(writer, meant(other, response_id="chatcmpl-x"))
+    with reading(engine) as connection:
+        assert read.find_exchange(connection, "chatcmpl-x") == other
+        with pytest.raises(UsageError, match=f"may be any of {again}, {first}"):
+            read.find_exchange(connection, "resp_1")
+        with pytest.raises(UsageError, match="is no exchange id"):
+            read.find_exchange(connection, "resp_2")
