@@ -84,8 +84,7 @@ def preview(engine: Engine, cutoffs: Mapping[str, UUID]) -> list[Pruned]:
     with reading(engine) as connection:
         for name, cutoff in cutoffs.items():
             whole = [each.name for each in _whole(connection, name, cutoff)]
-            ended, running = _affected(connection, name, cutoff)
-            said.append(Pruned(name, ended, running, tuple(whole)))
+            said.append(Pruned(name, _affected(connection, name, cutoff), _running(connection, cutoff), tuple(whole)))
     return said
 
 
@@ -97,12 +96,12 @@ def prune(engine: Engine, cutoffs: Mapping[str, UUID]) -> list[Pruned]:
             continue
         cutoff = cutoffs[name]
         with reading(engine) as connection:
-            ended, running = _affected(connection, name, cutoff)
+            running = _running(connection, cutoff)
             partitions = _whole(connection, name, cutoff)
+            held = {each.name: _held(connection, each, name) for each in partitions}
         dropped = [each.name for each in partitions if _drop(engine, each)]
-        if ended:
-            _delete(engine, name, cutoff)
-        said.append(Pruned(name, ended, running, tuple(dropped)))
+        gone = sum(held[each] for each in dropped) + _delete(engine, name, cutoff)
+        said.append(Pruned(name, gone, running, tuple(dropped)))
     if any(each.exchanges for each in said):
         reclaim(engine)
     return said[::-1]
@@ -175,19 +174,27 @@ def _drop(engine: Engine, partition: Partition) -> bool:
     return True
 
 
-def _affected(connection: Connection, name: str, cutoff: UUID) -> tuple[int, int]:
-    """How many ended exchanges lose something, and how many are left because they run."""
-    ended = sum(len(each) for each in _ids(connection, name, cutoff))
-    sql = """SELECT count(*) FROM exchanges WHERE (outcome IS NULL OR outcome <> 0) AND outcome IS NULL AND id < ?"""
-    return ended, int(one(connection, sql, cutoff.bytes) or 0)
+def _held(connection: Connection, partition: Partition, name: str) -> int:
+    """How many exchanges are in a partition, which is told of one table of a class only."""
+    if partition.table != _table(name):
+        return 0
+    sql = "SELECT count(*) FROM exchanges WHERE id >= ? AND id < ?"
+    return int(one(connection, sql, partition.low.bytes, partition.high.bytes))
 
 
-def _ids(connection: Connection, name: str, cutoff: UUID) -> Iterator[list[UUID]]:
-    """The ended exchanges before the cutoff that have something of a class, in pages, the oldest first."""
-    after: UUID | None = UUID(int=0)
-    while after is not None:
-        page, after = _page(connection, name, after, cutoff)
-        yield page
+def _affected(connection: Connection, name: str, cutoff: UUID) -> int:
+    """How many ended exchanges lose something."""
+    if name == EXCHANGES:
+        return int(one(connection, "SELECT count(*) FROM exchanges WHERE id < ? AND outcome IS NOT NULL", cutoff.bytes))
+    parts = " UNION ".join(f"SELECT exchange_id FROM {table} WHERE exchange_id < ?" for table in TABLES[name])  # noqa: S608 - ours
+    sql = f"""SELECT count(*) FROM exchanges WHERE id < ? AND outcome IS NOT NULL
+        AND id IN ({parts})"""  # noqa: S608 - our tables
+    return int(one(connection, sql, cutoff.bytes, *[cutoff.bytes] * len(TABLES[name])))
+
+
+def _running(connection: Connection, cutoff: UUID) -> int:
+    sql = "SELECT count(*) FROM exchanges WHERE (outcome IS NULL OR outcome <> 0) AND outcome IS NULL AND id < ?"
+    return int(one(connection, sql, cutoff.bytes))
 
 
 def _page(connection: Connection, name: str, after: UUID, cutoff: UUID) -> tuple[list[UUID], UUID | None]:
@@ -212,8 +219,8 @@ def _page(connection: Connection, name: str, after: UUID, cutoff: UUID) -> tuple
     return [UUID(bytes=each) for each in found if each not in running], UUID(bytes=found[-1])
 
 
-def _delete(engine: Engine, name: str, cutoff: UUID) -> None:
-    """Delete what no dropped partition took along."""
+def _delete(engine: Engine, name: str, cutoff: UUID) -> int:
+    """Delete what no dropped partition took along; of how many exchanges."""
 
     def waiting() -> Iterator[UUID]:
         """A page at a time, when it is needed: nothing holds a transaction open meanwhile."""
@@ -224,6 +231,5 @@ def _delete(engine: Engine, name: str, cutoff: UUID) -> None:
             yield from page
 
     if name == EXCHANGES:
-        delete_exchanges(engine, waiting(), vacuum=False)
-    else:
-        delete_parts(engine, waiting(), TABLES[name])
+        return delete_exchanges(engine, waiting(), vacuum=False).deleted
+    return delete_parts(engine, waiting(), TABLES[name])

@@ -16,13 +16,18 @@ from proxy.exchange import Origin, Outcome, WireEnd
 from proxy.store.schema import NameKind
 
 MODELS = [f"model-{number:02}" for number in range(60)]
+SERVED = {name: f"{name}-2026-05-01" for name in MODELS[2::3]}
+"""Models that answer by another name."""
 UPSTREAMS = [f"upstream-{number:02}" for number in range(20)]
 CREDENTIALS = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}" for number in range(1, 51)]
 VIRTUAL_KEYS = [f"team-{number:02}" for number in range(20)]
 PROJECTS = [f"project-{number:02}" for number in range(12)]
 ENVIRONMENTS = ("prod", "staging", "ci")
 NODES = ("one", "two")
-"""Each list begins with what is used most."""
+"""Each of these lists begins with what is used most."""
+
+IDLE = "idle"
+"""A model, a credential, a session, an upstream: they have names, and no exchange is left."""
 
 LONGEST = 200  # exchanges of one session
 ACTIVE = 48  # agents at work at a time
@@ -80,8 +85,9 @@ class Shapes:
         self._random = random
         self._words = words
         self._versions = words.named(NameKind.HTTP_VERSION, "1.1"), words.named(NameKind.METHOD, "POST")
+        for kind in (NameKind.MODEL, NameKind.CREDENTIAL, NameKind.SESSION, NameKind.UPSTREAM):
+            words.named(kind, IDLE)
         self._price = words.price('{"input":"3","output":"15"}')
-        self._interpreter = words.named(NameKind.DIALECT, "lens 1")
 
     def route(self, model: int, variety: int) -> Route:
         upstream = model % len(UPSTREAMS)
@@ -106,16 +112,17 @@ class Shapes:
             "operation": named(NameKind.OPERATION, operation),
             "model_asked": named(NameKind.MODEL, MODELS[model]),
             "retry_count": 0,
-            "interpreter": self._interpreter,
+            "interpreter": 1,
             "counted": True,
             "failed": failed or cut,
             **self._end(failed, cut),
         }
         if failed:
-            values |= self._paid(usage="none") | {each: None for each in self._answered(model, reasons)}
+            values |= self._paid(usage="none") | dict.fromkeys(self._answered(model, reasons))
             values |= {"finish_reason_norm": named(NameKind.FINISH_REASON, "error")}
             return values, None
-        values |= self._paid(usage=random.choices(*zip(*_USAGE, strict=True))[0] if not cut else "partial")
+        told = random.choices([each[0] for each in _USAGE], [each[1] for each in _USAGE])[0]
+        values |= self._paid(usage="partial" if cut else told)
         values |= self._answered(model, reasons)
         return values, begins
 
@@ -155,7 +162,7 @@ class Shapes:
         kind = random.choices((0, 1, 2), (70, 5, 25))[0]
         first = int(exp(random.gauss(0, 0.732)) * 600_000)  # one in twenty is over two seconds
         return {
-            "model_served": named(NameKind.MODEL, MODELS[model]),
+            "model_served": named(NameKind.MODEL, SERVED.get(MODELS[model], MODELS[model])),
             "streaming": random.random() < 0.8,
             "finish_reason": named(NameKind.FINISH_REASON, reasons[kind]),
             "finish_reason_norm": named(NameKind.FINISH_REASON, _NORMAL[kind]),

@@ -15,7 +15,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
+
+import psycopg
 
 from proxy import log
 from proxy.exchange import WireEnd
@@ -23,8 +26,12 @@ from proxy.ingest.run import IngestOptions, run
 from proxy.journal import record
 from proxy.journal.writer import JournalWriter
 from proxy.store.migrate import upgrade
+from proxy.store.postgres import LOCK
 from tests.chaos.ledger import RESPONSE, Ledger
+from tests.chaos.metered import check_sums
+from tests.chaos.sites import PostgresSite, Site
 from tests.support import journals
+from tests.support.databases import SqliteDatabase
 from tests.support.rawhttp import until
 from tests.support.running import wait_for
 
@@ -48,20 +55,22 @@ class Figures:
     records: int = 0
 
 
-def store(home: Path) -> None:
+def store(home: Path, database: str) -> None:
     """What `wiretape ingest` comes to, in a process that has its modules already."""
     with (home / "ingest.err").open("ab") as err:
         os.dup2(err.fileno(), 2)
     log.set_up("ingest")
     os.setpgid(0, 0)
-    run(IngestOptions(home, f"sqlite:///{home / 'wiretape.db'}", "key", upgrade))
+    run(IngestOptions(home, database, "key", upgrade))
 
 
 class Backlog:
-    """Journals of dead workers, more on demand; `kept` has a second link to each segment."""
+    """Journals of dead workers, more on demand; `kept` has a second link to each segment. They are stored into `site`,
+    by default a file of the home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, site: Site | None = None) -> None:
         self.home = home
+        self.site = site or SqliteDatabase(home / "wiretape.db")
         self.folder = home / "journal"
         self.kept = home / "kept"
         self.kept.mkdir(parents=True)
@@ -107,8 +116,25 @@ class Backlog:
                 yield item
 
 
-class Doctor:
-    """Asks the database from outside. To be closed before a kill: the last to close a database tidies it up."""
+class Doctor(Protocol):
+    """Asks the database from outside."""
+
+    def close(self) -> None: ...
+
+    def is_written(self) -> bool:
+        """Whether somebody is in the midst of writing."""
+        ...
+
+    def position(self) -> list[tuple[object, ...]]:
+        """How far every journal is stored; nothing while there are no tables."""
+        ...
+
+
+_POSITION = 'SELECT worker, segment, "offset", ended FROM journals'
+
+
+class SqliteDoctor:
+    """To be closed before a kill: the last to close a database tidies it up."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "wiretape.db"
@@ -130,7 +156,7 @@ class Doctor:
     def position(self) -> list[tuple[object, ...]]:
         """How far every journal is stored; nothing while there are no tables."""
         try:
-            return self._ask('SELECT worker, segment, "offset", ended FROM journals')
+            return self._ask(_POSITION)
         except sqlite3.OperationalError:
             return []
 
@@ -140,28 +166,54 @@ class Doctor:
         return self._connection.execute(sql).fetchall()
 
 
-def campaign(home: Path, *, kills: int, inside: int, seed: int = 1) -> Figures:
+class PostgresDoctor:
+    """Sees the lock that a transaction which writes recorded rows holds to its end."""
+
+    def __init__(self, site: PostgresSite) -> None:
+        self._connection = psycopg.connect(site.server.conninfo(site.name), autocommit=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def is_written(self) -> bool:
+        sql = """SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s AND objsubid = 1
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        return bool(self._connection.execute(sql, (LOCK,)).fetchall())
+
+    def position(self) -> list[tuple[object, ...]]:
+        try:
+            return sorted(self._connection.execute(_POSITION).fetchall())
+        except psycopg.errors.UndefinedTable:
+            return []
+
+
+def doctor_of(backlog: Backlog) -> Doctor:
+    site = backlog.site
+    return PostgresDoctor(site) if isinstance(site, PostgresSite) else SqliteDoctor(backlog.home)
+
+
+def campaign(home: Path, *, kills: int, inside: int, seed: int = 1, site: Site | None = None) -> Figures:
     """Kill ingest `kills` times and until `inside` of them were in a transaction; then let it finish, and judge."""
     figures = Figures()
     chance = random.Random(seed)
-    backlog = Backlog(home)
-    context = _context()
+    backlog = Backlog(home, site)
+    context = forkserver()
     while figures.kills < kills or figures.inside < inside:
         while backlog.waiting < WAITING:
             backlog.add()
         _one_life(context, backlog, chance, figures)
-    _finish(context, backlog)
-    _judge(backlog, figures)
+    finish(context, backlog)
+    figures.records = judge(backlog)
     return figures
 
 
-def stubborn_campaign(home: Path, *, kills: int) -> Figures:
+def stubborn_campaign(home: Path, *, kills: int, site: Site | None = None) -> Figures:
     """Kill ingest in its first batch each time, so that it is always at the same records that it dies; then judge."""
     figures = Figures()
-    backlog = Backlog(home)
+    backlog = Backlog(home, site)
     backlog.add()
-    context = _context()
-    _finish(context, backlog)  # a first one, so that there is a database
+    context = forkserver()
+    finish(context, backlog)  # a first one, so that there is a database
     _add_some(backlog)
     faster = 0
     while figures.kills < kills:
@@ -172,8 +224,8 @@ def stubborn_campaign(home: Path, *, kills: int) -> Figures:
             assert faster < 5, "ingest stores faster than anybody could kill it"
             _add_some(backlog)
     figures.inside = figures.kills
-    _finish(context, backlog)
-    _judge(backlog, figures)
+    finish(context, backlog)
+    figures.records = judge(backlog)
     return figures
 
 
@@ -188,7 +240,7 @@ def _one_stubborn_life(context: ForkServerContext, backlog: Backlog) -> bool:
     faster than that, and nothing is left to store."""
     attempt = backlog.home / "ingest.attempt"
     before = attempt.stat().st_mtime_ns
-    with _ingest(context, backlog.home) as process, closing(Doctor(backlog.home)) as doctor:
+    with ingesting(context, backlog) as process, closing(doctor_of(backlog)) as doctor:
         pid = process.pid or 0
         until(lambda: attempt.stat().st_mtime_ns != before, "a batch", PATIENCE)
         inside = _catch(pid, doctor, backlog)
@@ -198,15 +250,15 @@ def _one_stubborn_life(context: ForkServerContext, backlog: Backlog) -> bool:
         return inside
 
 
-def _context() -> ForkServerContext:
+def forkserver() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
 
 
-def _finish(context: ForkServerContext, backlog: Backlog) -> None:
+def finish(context: ForkServerContext, backlog: Backlog) -> None:
     """Let an ingest store all that waits, and stop it as one does."""
-    with _ingest(context, backlog.home) as process:
+    with ingesting(context, backlog) as process:
         wait_for(lambda: not backlog.waiting, "the backlog to be stored", PATIENCE)
         os.kill(process.pid or 0, signal.SIGTERM)
         process.join(PATIENCE)
@@ -214,8 +266,8 @@ def _finish(context: ForkServerContext, backlog: Backlog) -> None:
 
 
 @contextmanager
-def _ingest(context: ForkServerContext, home: Path) -> Iterator[ForkServerProcess]:
-    process = context.Process(target=store, args=(home,))
+def ingesting(context: ForkServerContext, backlog: Backlog) -> Iterator[ForkServerProcess]:
+    process = context.Process(target=store, args=(backlog.home, backlog.site.url))
     process.start()
     try:
         yield process
@@ -227,8 +279,7 @@ def _ingest(context: ForkServerContext, home: Path) -> Iterator[ForkServerProces
 
 def _one_life(context: ForkServerContext, backlog: Backlog, chance: random.Random, figures: Figures) -> None:
     """Begin to store, and die: at any moment, or, half of the times, when a transaction is open."""
-    home = backlog.home
-    with _ingest(context, home) as process, closing(Doctor(home)) as doctor:
+    with ingesting(context, backlog) as process, closing(doctor_of(backlog)) as doctor:
         pid = process.pid or 0
         before = doctor.position()
         if chance.random() < 0.6:
@@ -270,18 +321,18 @@ def _catch(pid: int, doctor: Doctor, backlog: Backlog) -> bool:
     return inside
 
 
-def _judge(backlog: Backlog, figures: Figures) -> None:
-    """The database holds what the journals held, each record once."""
-    ledger = Ledger(backlog.home)
+def judge(backlog: Backlog) -> int:
+    """The database holds what the journals held, each record once; how many that are."""
+    ledger = Ledger(backlog.home, backlog.site)
     ledger.check()
-    assert ledger.query("SELECT worker FROM journals WHERE NOT ended OR lost_records") == []
+    assert ledger.query("SELECT worker FROM journals WHERE NOT ended OR lost_records > 0") == []
     chunks = {
         (exchange, seq): (side, at_us, data)
         for exchange, side, seq, at_us, data in ledger.query("SELECT exchange_id, side, seq, at_us, data FROM chunks")
     }
-    heads = 0
+    heads = records = 0
     for item in backlog.records():
-        figures.records += 1
+        records += 1
         heads += item.kind == record.REQUEST_HEAD
         if item.kind in (record.REQUEST_CHUNK, record.RESPONSE_CHUNK):
             side = RESPONSE if item.kind == record.RESPONSE_CHUNK else 0
@@ -289,3 +340,5 @@ def _judge(backlog: Backlog, figures: Figures) -> None:
             assert found == (side, item.at_us, item.payload)
     assert not chunks
     assert heads == ledger.count()
+    check_sums(ledger)
+    return records

@@ -95,8 +95,13 @@ class Provider:
         if target.startswith(STREAM):
             self._stream(peer)
         else:
-            peer.send(_LENGTH_HEAD % len(self.answer), b"\r\n", self.answer)
+            answer = self.answer_to(bytes(self.uploads.get(target, b"")))
+            peer.send(_LENGTH_HEAD % len(answer), b"\r\n", answer)
         return True
+
+    def answer_to(self, body: bytes) -> bytes:
+        """What a request with this body is answered with."""
+        return self.answer
 
     def _upload(self, peer: Peer, target: bytes) -> None:
         body = self.uploads.setdefault(target, bytearray())

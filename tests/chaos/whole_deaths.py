@@ -40,7 +40,7 @@ def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> F
             port = int(wiretape.url.rpartition(":")[2])
             with Crowd(port, provider.finish.set, streams=4, uploads=2, name=f"r{figures.rounds}") as crowd:
                 crowd.wait_flowing(chance.randint(20, 100))
-                figures.processes += _kill_all(wiretape, chance)
+                figures.processes += kill_all(wiretape, chance)
                 for caller in crowd.callers:
                     caller.stop()
             heard += crowd.heard
@@ -65,7 +65,7 @@ def _await_workers(wiretape: Running, workers: int) -> None:
     wait_for(lambda: len(wiretape.statuses("forward")) == workers, "all workers")
 
 
-def _kill_all(wiretape: Running, chance: random.Random) -> int:
+def kill_all(wiretape: Running, chance: random.Random) -> int:
     """In no certain order, without a pause; how many there were."""
     family = wiretape.family()
     pids = sorted(family)
