@@ -12,7 +12,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, func, or_, select, text, union_all
 
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Outcome, Side, id_time_us
@@ -27,6 +27,8 @@ from proxy.store.schema import (
     COSTLY_PICO,
     FAILED,
     NOT_COMPLETED,
+    NOT_LIVE,
+    SERVED_ANOTHER,
     NameKind,
     exchanges,
     header_sets,
@@ -40,6 +42,8 @@ Condition = ColumnElement[bool] | TextClause
 DAY_US = 86_400_000_000
 _WINDOW_DAYS = (1, 7, 30)
 _CANDIDATES = 5
+_SETS = 500
+_WAYS = 8  # models; of more, a walk back in time finds the first sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +101,42 @@ def list_exchanges(connection: Connection, filters: Filters, limit: int, before:
     if newest is None:
         return []
     lowest = None if filters.since_us is None else first_id(filters.since_us)
+    models = None if filters.model is None else name_ids(connection, NameKind.MODEL, filters.model)
+    if models == []:
+        return []
     found: list[Exchange] = []
     for days in (*_WINDOW_DAYS, None):
         lower = lowest
         if days is not None:
-            window = first_id(id_time_us(newest) - days * DAY_US)
-            lower = window if lowest is None or window > lowest else lowest
-        within = [*conditions]
-        within += [] if upper is None else [exchanges.c.id < upper]
-        within += [] if lower is None else [exchanges.c.id >= lower]
-        page = select(exchanges).where(*within).order_by(exchanges.c.id.desc()).limit(limit - len(found))
-        found += load_exchanges(connection, page)
+            lower = first_id(id_time_us(newest) - days * DAY_US)
+            lower = lower if lowest is None or lower > lowest else lowest
+        window: list[Condition] = [] if upper is None else [exchanges.c.id < upper]
+        window += [] if lower is None else [exchanges.c.id >= lower]
+        found += _page(connection, [*window, *conditions], models, limit - len(found))
         if len(found) >= limit or lower == lowest:
             break
         upper = lower
     return _as_of_now(connection, found)
+
+
+def _page(connection: Connection, conditions: list[Condition], models: list[int] | None, limit: int) -> list[Exchange]:
+    """The newest exchanges; those of `models`, that asked for one or got it, each by an index of its own.
+
+    The ids first, then their rows: in one statement Postgres would rather walk back through all rows of the time.
+    """
+    column = exchanges.c
+    newest_first = select(exchanges).order_by(column.id.desc()).limit(limit)
+    if models is None:
+        return load_exchanges(connection, newest_first.where(*conditions))
+    if len(models) > _WAYS:
+        any_of = or_(column.model_asked.in_(models), column.model_served.in_(models))
+        return load_exchanges(connection, newest_first.where(*conditions, any_of))
+    ways = [column.model_asked == each for each in models]
+    ways += [and_(column.model_served == each, literally(SERVED_ANOTHER)) for each in models]
+    ids = select(column.id).where(*conditions).order_by(column.id.desc()).limit(limit)
+    found = connection.scalars(union_all(*[select(ids.where(way).subquery().c.id) for way in ways]))
+    newest = sorted(set(found), reverse=True)[:limit]
+    return load_exchanges(connection, newest_first.where(column.id.in_(newest))) if newest else []
 
 
 def _as_of_now(connection: Connection, found: list[Exchange]) -> list[Exchange]:
@@ -149,6 +174,8 @@ def _conditions(connection: Connection, filters: Filters) -> list[Condition] | N
             conditions.append(column == named)
     if filters.origin is not None:
         conditions.append(exchanges.c.origin == int(filters.origin))
+    if filters.origin not in (None, Origin.LIVE):
+        conditions.append(literally(NOT_LIVE))
     if filters.status is not None:
         conditions += _status(filters.status)
     if filters.outcome == "open":
@@ -158,7 +185,10 @@ def _conditions(connection: Connection, filters: Filters) -> list[Condition] | N
     if filters.outcome not in (None, Outcome.COMPLETED):
         conditions.append(literally(NOT_COMPLETED))
     if filters.tag is not None:
-        conditions.append(_tagged(*filters.tag))
+        tagged = _tagged(connection, *filters.tag)
+        if tagged is None:
+            return None
+        conditions.append(tagged)
     return [*conditions, *_of_meaning(connection, filters)]
 
 
@@ -166,9 +196,6 @@ def _of_meaning(connection: Connection, filters: Filters) -> list[Condition]:
     """The filters that look at what exchanges meant, and at who paid. Raises UsageError for an unknown credential."""
     column = exchanges.c
     conditions: list[Condition] = []
-    if filters.model is not None:
-        ids = name_ids(connection, NameKind.MODEL, filters.model)
-        conditions.append(or_(column.model_asked.in_(ids), column.model_served.in_(ids)))
     if filters.credential is not None:
         found = [each.id for each in credentials.find(connection, filters.credential)]
         conditions += [column.credential.in_(found), column.credential.is_not(None)]
@@ -203,16 +230,21 @@ def _status(wanted: int | str) -> list[Condition]:
     return [literally(FAILED), *conditions] if first >= 400 else conditions
 
 
-def _tagged(name: str, value: str | None) -> ColumnElement[bool]:
+def _tagged(connection: Connection, name: str, value: str | None) -> ColumnElement[bool] | None:
+    """Looked up first: a row is compared with a few numbers, and with the rows for rare tags only if there are any."""
     sets, alone = schema.tag_set_items.c, schema.exchange_tags.c
     in_sets, in_rows = [sets.name == clean.capped(name)], [alone.name == clean.capped(name)]
     if value is not None:
         in_sets.append(sets.value == clean.capped(value))
         in_rows.append(alone.value == clean.capped(value))
-    return or_(
-        exchanges.c.tag_set.in_(select(sets.set_id).where(*in_sets)),
-        exchanges.c.id.in_(select(alone.exchange_id).where(*in_rows)),
-    )
+    having = select(sets.set_id).where(*in_sets)
+    some = list(connection.scalars(having.distinct().limit(_SETS + 1)))
+    found: list[ColumnElement[bool]] = []
+    if some:
+        found.append(exchanges.c.tag_set.in_(some if len(some) <= _SETS else having))
+    if connection.scalar(select(alone.exchange_id).where(*in_rows).limit(1)) is not None:
+        found.append(exchanges.c.id.in_(select(alone.exchange_id).where(*in_rows)))
+    return or_(*found) if found else None
 
 
 def find_exchange(connection: Connection, given: str) -> UUID:
@@ -236,10 +268,11 @@ def find_exchange(connection: Connection, given: str) -> UUID:
             )
         return _only(given, answered)
     beginning = exchanges.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
-    ending = text(f"{hex_sql(connection, 'exchanges.id')} LIKE :ending").bindparams(ending=f"%{digits}")
-    matches: list[Condition] = [beginning] if len(digits) == 32 else [beginning, ending]
-    found = [_ids(connection, match) for match in matches]
-    ids = sorted({each for some in found for each in some}, reverse=True)
+    ids = _ids(connection, beginning)
+    if not ids and len(digits) < 32:
+        # Every id is looked at for its ending: only where none begins so.
+        ending = text(f"{hex_sql(connection, 'exchanges.id')} LIKE :ending").bindparams(ending=f"%{digits}")
+        ids = _ids(connection, ending)
     if not ids:
         raise UsageError(f"there is no exchange {given}: `wiretape ls` lists what there is")
     return _only(given, ids)

@@ -55,6 +55,8 @@ NOT_COMPLETED = "outcome IS NULL OR outcome <> 0"
 COSTLY_PICO = 10**11
 COSTLY = f"coalesce(cost_reported_pico, cost_pico) > {COSTLY_PICO}"
 SLOW = "first_visible_us > 2000000"
+NOT_LIVE = "origin <> 0"
+SERVED_ANOTHER = "model_served <> coalesce(model_asked, 0)"
 UNREAD = "outcome IS NOT NULL AND interpreter IS NULL"
 NOT_UNDERSTOOD = "interpreter IS NOT NULL AND usage_state IS NULL"
 
@@ -216,9 +218,11 @@ def _partial(name: str, condition: str, *columns: str) -> None:
 
 for _column in ("model_asked", "credential", "virtual_key", "session"):
     _partial(_column, f"{_column} IS NOT NULL", _column, "id")
+_partial("model_served", SERVED_ANOTHER, "model_served", "id")
 _partial("failed", FAILED, "id")
 _partial("status", FAILED, "status", "id")
 _partial("outcome", NOT_COMPLETED, "outcome", "id")
+_partial("origin", NOT_LIVE, "origin", "id")
 _partial("costly", COSTLY, "id")
 _partial("slow", SLOW, "id")
 _partial("unread", UNREAD, "id")

@@ -109,8 +109,13 @@ def spend(connection: Connection, question: Question) -> Answer:
     """Add up what was spent."""
     name = database_zone(connection)
     adder = _Adder(connection, question, zone_named(name))
-    total = next(iter(_Adder(connection, replace(question, by=()), zone_named(name)).sums().values()), Spent())
-    return Answer(adder.rows(), total, name)
+    sums = adder.sums()
+    if any(each.startswith(TAG) for each in question.by):  # who has two values of a tag is in two rows
+        whole = _Adder(connection, replace(question, by=()), zone_named(name)).sums()
+        total = next(iter(whole.values()), Spent())
+    else:
+        total = Spent(*map(sum, zip(*sums.values(), strict=True)))
+    return Answer(adder.rows(sums), total, name)
 
 
 class _Adder:
@@ -123,12 +128,15 @@ class _Adder:
         self._day = day_counter(zone)
         self._tag = next((each.removeprefix(TAG) for each in question.by if each.startswith(TAG)), None)
 
-    def rows(self) -> list[Row]:
+    def rows(self, sums: dict[tuple[Any, ...], Spent]) -> list[Row]:
         """All lines, named."""
-        sums = self.sums()
         names = self._names(sums)
+        shown = [
+            {key: self._shown(by, key, names) for key in {keys[place] for keys in sums}}
+            for place, by in enumerate(self._question.by)
+        ]
         return [
-            Row(tuple(self._shown(by, key, names) for by, key in zip(self._question.by, keys, strict=True)), spent)
+            Row(tuple(texts[key] for texts, key in zip(shown, keys, strict=True)), spent)
             for keys, spent in sums.items()
         ]
 

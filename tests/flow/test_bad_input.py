@@ -69,7 +69,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (["show"], "missing argument 'ID' (see `wiretape show --help`)"),
         (["show", "ffffffff"], "there is no exchange ffffffff: `wiretape ls` lists what there is"),
         (["show", "x\x1b]0;y"], "is no exchange id"),
-        (["show", "12"], "'12' is no exchange id: give the whole id, 4 or more of its digits, the id of its response, or `last`"),
+        (["show", "12"], "'12' is no exchange id: give the whole id, 4 or more of its digits, the id of its"),
         (["show", "last", "--chunks", "-1"], "'--chunks'"),
         (["replay", "last", "--speed", "0"], "--speed '0' is none: use a number above 0"),
         (["export", "sse", "last"], "no response"),
