@@ -280,8 +280,6 @@ INDEXES = {
     "exchanges_costly": "the newest that cost more than $0.10",
     "exchanges_slow": "the newest whose answer began after more than 2 s",
     "exchanges_unread": "what waits to be interpreted",
-    "exchanges_model_served": "a model that answered for another name",
-    "exchanges_origin": "what was resent, played back, imported or a demo",
     "exchanges_not_understood": "what was not understood",
     "exchanges_response": "the exchange of a provider's response id",
     "journals_id": "the journal of an exchange",
