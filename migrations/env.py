@@ -9,6 +9,10 @@ if context.is_offline_mode():
 
 # The caller began the transaction and commits it: all revisions take effect, or none. Alembic would take SQLite for a
 # database without transactional DDL; it has it as long as nobody lets the driver begin transactions.
-context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+connection = context.config.attributes["connection"]
+# In the schema in use: one further down the search path may have the table of another program.
+postgres = connection.dialect.name == "postgresql"
+schema = connection.exec_driver_sql("SELECT current_schema()::text").scalar() if postgres else None
+context.configure(connection=connection, transactional_ddl=True, version_table_schema=schema)
 with context.begin_transaction():
     context.run_migrations()

@@ -12,6 +12,10 @@ class DatabaseAway(WiretapeError):
     """The database cannot be reached or written now: locked, missing, full, unreadable. Wait and try again."""
 
 
+class DatabaseBusy(DatabaseAway):
+    """Another process has what is asked for, for longer than one waits."""
+
+
 class DatabaseMoved(DatabaseAway):
     """The file that was opened is no longer the one at its path. Open it anew; this engine writes nothing more."""
 

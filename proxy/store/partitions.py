@@ -17,12 +17,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from proxy.store.engine import execute, is_shared, one, writing
+from proxy.store.errors import DatabaseBusy
 from proxy.store.schema_postgres import PARTITIONED
 
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)  # before it there was nothing to record
 _AHEAD = timedelta(days=62)  # a clock that is further ahead is wrong
 _DAYS_AHEAD = 7
 _DAY_MS = 86_400_000
+_BUSY_WAIT = 10.0  # seconds after which what was read by somebody is tried again
 
 
 class Unit(Enum):
@@ -76,7 +78,7 @@ def partition_of(table: str, at: datetime, unit: Unit) -> Partition:
 
 _EXISTING = """SELECT p.relname::text, c.relname::text, pg_get_expr(c.relpartbound, c.oid)::text
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
-    WHERE p.relkind = 'p' AND c.relispartition AND p.relnamespace = to_regnamespace(current_schema()::text)"""
+    WHERE p.relkind = 'p' AND c.relispartition AND p.relnamespace = to_regnamespace(quote_ident(current_schema()))"""
 
 
 def existing(connection: Connection) -> list[Partition]:
@@ -100,10 +102,14 @@ def ahead(now: datetime, unit: Unit) -> Iterator[datetime]:
         at = unit.next(at)
 
 
+IMPATIENT = "SELECT set_config('lock_timeout', '100ms', true)"
+"""To be run before what wants a whole table: where a backup reads it for long, others would queue behind us."""
+
+
 def make(engine: Engine, moments: Iterable[datetime] | None, units: Units) -> int:
     """Make what is missing for these moments (None: for those to come), a short transaction each; how many were made.
 
-    What lies before 2020 or more than two months ahead is left to the default partitions.
+    What lies before 2020 or more than two months ahead is left to the default partitions. Raises DatabaseBusy.
     """
     if not is_shared(engine):
         return 0
@@ -120,6 +126,7 @@ def make(engine: Engine, moments: Iterable[datetime] | None, units: Units) -> in
     missing = [each for each in wanted.values() if not any(_meet(each, other) for other in there)]
     for each in missing:
         with writing(engine) as connection:
+            execute(connection, IMPATIENT)
             _make(connection, each)
     return len(missing)
 
@@ -156,7 +163,7 @@ class Room:
         self._units = units
         self._days: set[int] = set()
         self._shared = is_shared(engine)
-        self._made_ahead = -float("inf")
+        self._made_ahead = self._again = -float("inf")
 
     def make_for(self, ids: Iterable[UUID]) -> None:
         """To be called outside any transaction."""
@@ -167,15 +174,24 @@ class Room:
             day = (each.int >> 80) // _DAY_MS
             if day not in self._days:
                 missing[day] = each
-        if missing:
-            make(self._engine, [moment(each) for each in missing.values()], self._units)
+        if missing and self._try([moment(each) for each in missing.values()]):
             self._days |= missing.keys()
 
     def make_ahead(self, every: float = 600.0) -> None:
         """Make what will be needed next, if it is time to look again."""
-        if self._shared and time.monotonic() - self._made_ahead > every:
-            make(self._engine, None, self._units)
+        if self._shared and time.monotonic() - self._made_ahead > every and self._try(None):
             self._made_ahead = time.monotonic()
+
+    def _try(self, moments: Iterable[datetime] | None) -> bool:
+        """Make them unless somebody reads those tables for long: then rows go into the defaults until it is over."""
+        if time.monotonic() < self._again:
+            return False
+        try:
+            make(self._engine, moments, self._units)
+        except DatabaseBusy:
+            self._again = time.monotonic() + _BUSY_WAIT
+            return False
+        return True
 
 
 def drop(connection: Connection, partition: Partition) -> None:

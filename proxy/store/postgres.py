@@ -278,7 +278,7 @@ class Postgres:
             self.insert_many(connection, table, columns, list(waiting.values()))
 
     def has_table(self, connection: Connection, name: str) -> bool:
-        return connection.exec_driver_sql("SELECT to_regclass(%s) IS NOT NULL", (name,)).scalar() is True
+        return name in self.tables(connection)  # not one further down the search path: it is another program's
 
     def tables(self, connection: Connection) -> set[str]:
         # The information schema would leave out those that this user has no right to.

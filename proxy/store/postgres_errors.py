@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from proxy.errors import UsageError, WiretapeError
-from proxy.store.errors import DatabaseAway, ValueRefused
+from proxy.store.errors import DatabaseAway, DatabaseBusy, ValueRefused
 
 _SAID_AT_MOST = 300  # characters: the server may quote what was recorded
 _STATES = {
@@ -102,7 +102,8 @@ def store_error(error: BaseException, place: str) -> WiretapeError | None:
         known = "is behind a pooler with no connection free: let it have more than there are ingests"
     if known is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         known = "cannot be reached"
-    return None if known is None else DatabaseAway(f"the database {place} {known} ({said})")
+    kind = DatabaseBusy if state == "55P03" else DatabaseAway
+    return None if known is None else kind(f"the database {place} {known} ({said})")
 
 
 def connect_error(error: psycopg.Error, place: str) -> WiretapeError:

@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Engine
 
 from proxy.store.delete import delete_exchanges, delete_parts
 from proxy.store.engine import execute, marks, one, reading, reclaim, size, writing
+from proxy.store.errors import DatabaseBusy
 from proxy.store.names import first_id
-from proxy.store.partitions import Partition, Unit, existing
+from proxy.store.partitions import IMPATIENT, Partition, Unit, existing
 
 CHUNKS, BODIES, EXCHANGES = "chunks", "bodies", "exchanges"
 CLASSES = (CHUNKS, BODIES, EXCHANGES)
@@ -167,10 +168,14 @@ def _runs(connection: Connection, low: UUID, high: UUID) -> bool:
 
 def _drop(engine: Engine, partition: Partition) -> bool:
     """Drop a partition unless something in it runs now."""
-    with writing(engine) as connection:
-        if _runs(connection, partition.low, partition.high):
-            return False
-        execute(connection, f"DROP TABLE IF EXISTS {partition.name}")
+    try:
+        with writing(engine) as connection:
+            if _runs(connection, partition.low, partition.high):
+                return False
+            execute(connection, IMPATIENT)
+            execute(connection, f"DROP TABLE IF EXISTS {partition.name}")
+    except DatabaseBusy:
+        return False  # somebody reads it: the next time
     return True
 
 

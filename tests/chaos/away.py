@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.chaos.ledger import REQUEST, RESPONSE, Ledger
+from tests.chaos.sites import Site, told
 from tests.chaos.traffic import PACE, PATIENCE, Provider
 from tests.support.rawhttp import RawUpstream, connect
 from tests.support.running import Running, serving, wait_for
@@ -107,16 +108,16 @@ def renamed_with_its_log(home: Path) -> AbstractContextManager[None]:
 Away = Callable[[Path], AbstractContextManager[None]]
 
 
-def campaign(folder: Path, away: Away, *, records: int) -> Figures:
+def campaign(folder: Path, away: Away, *, records: int, site: Site | None = None) -> Figures:
     """Let `records` records wait until the database is back, then judge what was stored."""
     with (
         RawUpstream(Provider(ANSWER), deadline=PATIENCE) as upstream,
-        serving(folder, "--upstream", f"up={upstream.url}") as wiretape,
+        serving(folder, "--upstream", f"up={upstream.url}", variables=told(site)) as wiretape,
     ):
         port = int(wiretape.url.rpartition(":")[2])
         with Requests(port, ANSWER) as requests:
             wait_for(lambda: requests.done >= 20 or requests.failures, "the first answers")
-        Ledger(wiretape.home).wait_stored(requests.done)
+        Ledger(wiretape.home, site).wait_stored(requests.done)
         wait_for(lambda: _told(wiretape, "accepted") == requests.done, "forward's word, which is a second old")
         begun = _written(wiretape)
         with away(wiretape.home):
@@ -131,7 +132,7 @@ def campaign(folder: Path, away: Away, *, records: int) -> Figures:
         assert wiretape.metrics()["wiretape_exchanges_missing"] == 0
         assert wiretape.stop() == 0
     figures.exchanges = requests.done + more.done
-    ledger = Ledger(wiretape.home)
+    ledger = Ledger(wiretape.home, site)
     ledger.check()
     assert ledger.outcomes() == {("completed", "upstream_end"): figures.exchanges}
     sides = dict(ledger.query("SELECT side, count(*) FROM chunks GROUP BY 1"))

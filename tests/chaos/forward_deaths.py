@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.ledger import Ledger
+from tests.chaos.sites import Site, told
 from tests.chaos.traffic import Crowd, Provider
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import Running, alive, born, serving, wait_for
@@ -25,7 +26,14 @@ class Figures:
 
 
 def campaign(
-    folder: Path, *, kills: int, workers: int = 4, streams: int = 6, uploads: int = 2, seed: int = 1
+    folder: Path,
+    *,
+    kills: int,
+    workers: int = 4,
+    streams: int = 6,
+    uploads: int = 2,
+    seed: int = 1,
+    site: Site | None = None,
 ) -> Figures:
     """Kill a worker in the midst of streams, again and again. Raises AssertionError for a broken promise."""
     figures = Figures()
@@ -33,7 +41,9 @@ def campaign(
     provider = Provider()
     with (
         RawUpstream(provider) as upstream,
-        serving(folder, "--workers", str(workers), "--upstream", f"up={upstream.url}") as wiretape,
+        serving(
+            folder, "--workers", str(workers), "--upstream", f"up={upstream.url}", variables=told(site)
+        ) as wiretape,
     ):
         wait_for(lambda: len(wiretape.statuses("forward")) == workers, "all workers")
         port = int(wiretape.url.rpartition(":")[2])
@@ -43,7 +53,7 @@ def campaign(
         wiretape.wait_stored(1)
         assert wiretape.metrics()["wiretape_exchanges_missing"] == 0
         assert wiretape.stop() == 0
-    ledger = Ledger(wiretape.home)
+    ledger = Ledger(wiretape.home, site)
     ledger.check()
     figures.clients = ledger.check_heard(crowd.heard)
     ledger.check_uploads(provider.uploads, b"/up")

@@ -18,6 +18,7 @@ import pytest
 
 from tests.chaos.away import locked
 from tests.chaos.ledger import REQUEST, Ledger
+from tests.chaos.sites import Site, told
 from tests.chaos.traffic import PATIENCE, Crowd, Provider
 from tests.support.rawhttp import Message, RawUpstream, connect
 from tests.support.running import Running, serving, wait_for
@@ -96,13 +97,13 @@ def small_disk(place: Path, size: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def refusing(folder: Path, limit: Limit, config: str = "") -> Figures:
+def refusing(folder: Path, limit: Limit, config: str = "", site: Site | None = None) -> Figures:
     """`on_journal_failure = "refuse"`: what the clients see, what the upstream sees, what is stored in the end."""
     figures = Figures()
     provider = Provider(ANSWER, EVENT_SIZE)
     with (
         RawUpstream(provider, deadline=PATIENCE) as upstream,
-        serving(folder, "--upstream", f"up={upstream.url}", config=config) as wiretape,
+        serving(folder, "--upstream", f"up={upstream.url}", config=config, variables=told(site)) as wiretape,
     ):
         port = int(wiretape.url.rpartition(":")[2])
         with Crowd(port, provider.finish.set, streams=3) as crowd:
@@ -120,7 +121,7 @@ def refusing(folder: Path, limit: Limit, config: str = "") -> Figures:
         wiretape.wait_stored(1)
         assert wiretape.metrics()["wiretape_exchanges_missing"] == 0
         assert wiretape.stop() == 0
-    ledger = Ledger(wiretape.home)
+    ledger = Ledger(wiretape.home, site)
     ledger.check()
     figures.clients = ledger.check_heard(crowd.heard)
     figures.outcomes = ledger.outcomes()
@@ -171,19 +172,19 @@ def _check_health(wiretape: Running, *, told: bool) -> None:
     assert wiretape.client.get(f"{wiretape.url}/-/live").status_code == 200
 
 
-def passing(folder: Path, requests: int) -> Figures:
+def passing(folder: Path, requests: int, site: Site | None = None, never: Limit = never_stored) -> Figures:
     """`on_journal_failure = "pass"`: nothing is refused or broken, and what is not recorded is counted to the byte."""
     figures = Figures()
     provider = Provider(ANSWER, EVENT_SIZE)
     config = "forward.on_journal_failure = 'pass'\nrecord.max_journal = '1MiB'"
     with (
         RawUpstream(provider, deadline=PATIENCE) as upstream,
-        serving(folder, "--upstream", f"up={upstream.url}", config=config) as wiretape,
+        serving(folder, "--upstream", f"up={upstream.url}", config=config, variables=told(site)) as wiretape,
     ):
         port = int(wiretape.url.rpartition(":")[2])
         with Crowd(port, provider.finish.set, streams=2, uploads=2) as crowd:
             streams = crowd.wait_flowing()
-            with locked(wiretape.home):
+            with never(wiretape):
                 answers = [ask(port, "/before")]
                 while _ready(wiretape)[0] == 200:
                     answers.append(ask(port, "/fill"))
@@ -200,7 +201,7 @@ def passing(folder: Path, requests: int) -> Figures:
             assert sentence in wiretape.log, wiretape.log
     figures.answered = len(answers)
     assert all((answer.status, answer.body) == (200, ANSWER) for answer in answers)
-    ledger = Ledger(wiretape.home)
+    ledger = Ledger(wiretape.home, site)
     ledger.check()
     figures.outcomes = ledger.outcomes()
     assert figures.outcomes == {("completed", "upstream_end"): len(answers) + 4}
@@ -212,7 +213,8 @@ def passing(folder: Path, requests: int) -> Figures:
     for target, body in provider.uploads.items():
         for found in ledger.ids(b"/up" + target):
             ledger.check_pieces(found, bytes(body), REQUEST)
-    sql = "SELECT count(*), sum(bytes) FROM gaps WHERE reason = (SELECT id FROM names WHERE value = 'journal')"
+    sql = """SELECT count(*), CAST(sum(bytes) AS BIGINT) FROM gaps
+        WHERE reason = (SELECT id FROM names WHERE value = 'journal')"""
     figures.gaps, figures.lost = ledger.one(sql)
     assert figures.lost > requests * len(ANSWER)
     return figures

@@ -21,6 +21,7 @@ from tests.chaos.ledger import REQUEST, RESPONSE, Ledger
 from tests.chaos.mix import Met, Plan, Way, draw
 from tests.chaos.mixed_clients import Client, fault
 from tests.chaos.mixed_upstream import MixedUpstream
+from tests.chaos.sites import Site, told
 from tests.support.running import Running, serving, wait_for
 
 CLIENTS = 12
@@ -53,20 +54,22 @@ class Figures:
     held: list[Held] = field(default_factory=list)
 
 
-def campaign(folder: Path, *, seconds: float, clients: int = CLIENTS, seed: int = 1) -> Figures:
+def campaign(
+    folder: Path, *, seconds: float, clients: int = CLIENTS, seed: int = 1, site: Site | None = None
+) -> Figures:
     """Raises AssertionError for a broken promise."""
     with closing(socket.socket()) as dead:
         dead.bind(("127.0.0.1", 0))  # and never listens
-        return asyncio.run(_campaign(folder, seconds, clients, seed, dead.getsockname()[1]))
+        return asyncio.run(_campaign(folder, seconds, clients, seed, dead.getsockname()[1], site))
 
 
-async def _campaign(folder: Path, seconds: float, clients: int, seed: int, dead: int) -> Figures:
+async def _campaign(folder: Path, seconds: float, clients: int, seed: int, dead: int, site: Site | None) -> Figures:
     rounds = max(3, round(seconds / ROUND))
     async with MixedUpstream() as upstream:
         addresses = {"up": upstream.port, "dead": dead}
         options = [f"--upstream={name}=http://127.0.0.1:{port}" for name, port in addresses.items()]
-        with serving(folder, *options) as wiretape:
-            soak = _Soak(wiretape, upstream, clients, seed)
+        with serving(folder, *options, variables=told(site)) as wiretape:
+            soak = _Soak(wiretape, upstream, clients, seed, Ledger(wiretape.home, site))
             for _ in range(rounds):
                 await soak.round(seconds / rounds)
                 soak.judge()
@@ -86,9 +89,9 @@ def _check_flat(held: list[Held]) -> None:
 
 
 class _Soak:
-    def __init__(self, wiretape: Running, upstream: MixedUpstream, clients: int, seed: int) -> None:
+    def __init__(self, wiretape: Running, upstream: MixedUpstream, clients: int, seed: int, ledger: Ledger) -> None:
         self.figures = Figures()
-        self.ledger = Ledger(wiretape.home)
+        self.ledger = ledger
         self.forward = wiretape.pid("forward")
         self._wiretape = wiretape
         self._upstream = upstream
@@ -97,7 +100,7 @@ class _Soak:
             _Caller(Client(port), upstream, f"{seed:x}-{number}", random.Random(f"{seed} {number}"))
             for number in range(clients)
         ]
-        self._last = b""  # the exchange that was judged last
+        self._last = bytes(16)  # the exchange that was judged last
         self._unused = self._descriptors()
 
     async def round(self, seconds: float) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.ledger import Ledger
+from tests.chaos.sites import Site, told
 from tests.chaos.traffic import PATIENCE, Crowd, Heard, Provider
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import Running, alive, serving, wait_for
@@ -24,7 +25,7 @@ class Figures:
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> Figures:
+def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1, site: Site | None = None) -> Figures:
     """Kill all processes of a wiretape under load, `rounds` times, then judge what the next one stores."""
     figures = Figures()
     chance = random.Random(seed)
@@ -34,7 +35,9 @@ def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> F
         provider = Provider()
         with (
             RawUpstream(provider, deadline=PATIENCE) as upstream,
-            serving(folder, "--workers", str(workers), "--upstream", f"up={upstream.url}") as wiretape,
+            serving(
+                folder, "--workers", str(workers), "--upstream", f"up={upstream.url}", variables=told(site)
+            ) as wiretape,
         ):
             _await_workers(wiretape, workers)
             port = int(wiretape.url.rpartition(":")[2])
@@ -46,11 +49,11 @@ def campaign(folder: Path, *, rounds: int, workers: int = 2, seed: int = 1) -> F
             heard += crowd.heard
             uploads |= provider.uploads
             figures.rounds += 1
-    with serving(folder, "--workers", str(workers)) as wiretape:
+    with serving(folder, "--workers", str(workers), variables=told(site)) as wiretape:
         wiretape.wait_stored(1)
         assert wiretape.metrics()["wiretape_exchanges_missing"] == 0
         assert wiretape.stop() == 0
-    ledger = Ledger(wiretape.home)
+    ledger = Ledger(wiretape.home, site)
     ledger.check()
     figures.clients = ledger.check_heard(heard)
     ledger.check_uploads(uploads, b"/up")

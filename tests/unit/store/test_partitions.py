@@ -6,15 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import Engine
 
 from proxy.store import partitions, read
-from proxy.store.engine import reading
+from proxy.store.engine import check_version, open_engine, reading, revision
+from proxy.store.migrate import upgrade
 from proxy.store.partitions import Room, Unit, bound, existing, make, moment, partition_of
+from proxy.store.retention import prune
 from proxy.store.schema_postgres import PARTITIONED
 from proxy.store.write import Writer
-from tests.support.databases import Opener
+from tests.support.databases import Opener, PostgresDatabase
 from tests.unit.store.support import chunk, exchange, ids, sql
 
 pytestmark = pytest.mark.engines("postgres")
@@ -118,3 +121,56 @@ def test_the_database_is_asked_once_a_day_of_ids(engine: Engine, monkeypatch: py
     for _ in range(30):
         room.make_for([new(), new()])
     assert asked == [1, 1, 1]
+
+
+def test_a_long_reader_is_not_waited_for(
+    place: PostgresDatabase, engine: Engine, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup holds every table for hours: what comes meanwhile goes into the defaults, and moves afterwards."""
+    key = ids(int(NOW.timestamp() * 1e6))()
+    room = Room(engine, {})
+    with psycopg.connect(place.server.conninfo(place.name)) as reader:
+        reader.execute("LOCK TABLE chunks, exchanges IN ACCESS SHARE MODE")
+        room.make_for([key])
+        room.make_ahead()
+        with writer.transaction():
+            writer.put_exchanges([exchange(key)])
+            writer.put_chunks([chunk(key, 1)])
+        reader.rollback()
+    assert where(engine, "chunks") == ["chunks_default"]
+    monkeypatch.setattr(room, "_again", 0.0)
+    room.make_ahead()
+    suffix = Unit.MONTH.suffix(Unit.MONTH.start(NOW))
+    assert where(engine, "chunks") == [f"chunks{suffix}"]
+
+
+def test_what_is_read_is_dropped_the_next_time(place: PostgresDatabase, engine: Engine) -> None:
+    old = NOW - timedelta(days=100)
+    make(engine, [old], {})
+    cutoffs = {"chunks": bound(NOW)}
+    with psycopg.connect(place.server.conninfo(place.name)) as reader:
+        reader.execute("LOCK TABLE chunks IN ACCESS SHARE MODE")
+        (done,) = prune(engine, cutoffs)
+        assert [each for each in done.partitions if each.startswith("chunks")] == []
+        reader.rollback()
+    (done,) = prune(engine, cutoffs)
+    assert f"chunks{Unit.MONTH.suffix(Unit.MONTH.start(old))}" in done.partitions
+
+
+def test_a_schema_whose_name_needs_quotes(place: PostgresDatabase) -> None:
+    place.execute('CREATE SCHEMA "My Schema"')
+    engine = open_engine(place.url + "&options=-csearch_path%3D%22My%5C%20Schema%22", create=True)
+    upgrade(engine)
+    assert make(engine, None, {}) > 0
+    assert make(engine, None, {}) == 0
+    engine.dispose()
+
+
+def test_another_programs_revision_further_down_the_path(place: PostgresDatabase) -> None:
+    place.execute("CREATE SCHEMA wire")
+    engine = open_engine(place.url + "&options=-csearch_path%3Dwire,public", create=True)
+    assert revision(engine) is None
+    place.execute("UPDATE public.alembic_version SET version_num = 'theirs'")
+    upgrade(engine)
+    check_version(engine)
+    engine.dispose()
