@@ -1,5 +1,5 @@
-"""Runs the long form of the campaigns: `make chaos`, `make chaos ARGS="ingest --rounds 500"`, `make chaos ARGS="soak
---seconds 3600"`; figures to stdout.
+"""Runs the long form of the campaigns, on both databases: `make chaos`, `make chaos ARGS="ingest --rounds 500"`,
+`make chaos ARGS="soak --seconds 3600 --database postgres"`; figures to stdout.
 """
 
 from __future__ import annotations

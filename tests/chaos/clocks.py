@@ -22,7 +22,7 @@ from tests.support.rawhttp import RawUpstream
 from tests.support.running import ROOT, serving, wait_for
 
 DAY = 86_400
-ANSWERS = 20  # behind each change of the clock
+ANSWERS = 12  # behind each change of the clock
 _SHIM = Path(__file__).with_name("clock")
 _NEVER_PACKED = "[retention]\npack_after = 'never'\n"
 
@@ -113,8 +113,9 @@ def campaign(folder: Path, site: Site, jumps: Sequence[Jump], *, retention: str 
 
 def _check_times(ledger: Ledger, ids: list[str], begun: float, jump: Jump) -> None:
     """They are said to have begun when the clock said so."""
+    started = dict(ledger.query("SELECT id, started_us FROM exchange_list"))
     for each in ids:
-        at = ledger.exchange(each)["started_us"] / 1e6 - jump.days * DAY
+        at = started[each] / 1e6 - jump.days * DAY
         assert begun - 1 <= at <= time.time() + 1, f"{each} began {at - begun:.1f} s after all"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -160,9 +160,8 @@ def postgres_site(place: Path | None = None) -> Iterator[PostgresSite]:
     """A database of a server of its own, which may be stopped and started; its tables in a folder that is there."""
     server = Server(VERSION, **SETTINGS)
     try:
-        made = PostgresSite(server.start(), place)
-        yield made
-        made.close()
+        with closing(PostgresSite(server.start(), place)) as made:
+            yield made
     finally:
         server.remove()
 
