@@ -77,9 +77,15 @@ def _ruled() -> Iterator[None]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What asks for a `kind` of database runs on each, but for what is marked as one engine's own."""
-    if "kind" in metafunc.fixturenames:
+    own = [name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])]
+    if "kind" in metafunc.fixturenames and "kind" not in own:
         chosen = metafunc.definition.get_closest_marker("engines")
         kinds = KINDS if chosen is None else chosen.args
         if POSTGRES in kinds and POSTGRES_16 not in kinds and metafunc.module.__name__ in ALSO_ON_16:
             kinds = (*kinds, POSTGRES_16)
         metafunc.parametrize("kind", kinds, scope="function")
+
+
+def _names(given: object) -> list[str]:
+    """What a test gives values to itself: `kind` is a word of many."""
+    return [each.strip() for each in given.split(",")] if isinstance(given, str) else list(given)  # type: ignore[call-overload]  # pytest takes nothing else
