@@ -73,8 +73,11 @@ class Carrier:
         self._claims = claims or Claims(folder.parent, alone=True)
         self._paces: dict[UUID, _Pace] = {}
         self._leftovers: list[Path] = []  # segments that an earlier ingest stored and did not come to remove
+        self.committed: dict[UUID, JournalRow] = {}
+        self._stands: dict[UUID, tuple[int, int]] = {}  # where the database says that journals are stored to
         with writer.transaction():
-            self.committed = {row.worker: row for row in writer.journals()}
+            for row in writer.journals():
+                self._know(row)
         if claims is None:
             self.own.update(self.committed)
 
@@ -121,8 +124,12 @@ class Carrier:
             with self._writer.transaction():
                 row = self._writer.journal(worker)
             if row is not None:
-                self.committed[worker] = row
+                self._know(row)
         return True
+
+    def _know(self, row: JournalRow) -> None:
+        self.committed[row.worker] = replace(row)
+        self._stands[row.worker] = (row.segment, row.offset)
 
     def _is_done(self, row: JournalRow, segments: list[int]) -> bool:
         """Whether nothing of a journal is left to store. Notes what a death left between a commit and the removal."""
@@ -227,8 +234,9 @@ class Carrier:
             began = self._clock()
             # Only now that the database is ours: to be killed while waiting for it says nothing of these records.
             self._attempts.begin(place)
-            if row.id is None:
-                writer.put_journal(row)
+            is_new = row.id is None
+            writer.move_journal(row, self._stands.get(tail.worker))
+            if is_new:
                 for exchange in tail.exchanges(batch):
                     exchange.journal = row.id
             writer.put_exchanges(batch.exchanges.values())
@@ -238,8 +246,7 @@ class Carrier:
             writer.put_gaps(batch.gaps)
             for exchange_id, why in batch.notes.items():
                 writer.note_interpretation_error(exchange_id, why)
-            writer.put_journal(row)
-        self.committed[tail.worker] = replace(row)
+        self._know(row)
         return self._clock() - began
 
     def _remove_stored(self) -> list[UUID]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from proxy.store import Engine
-from proxy.store.engine import one_at_a_time
+from proxy.store.engine import one_at_a_time, server_time
 from proxy.store.names import first_id
 from proxy.store.pack import pack_some
 from proxy.store.partitions import Room
@@ -72,7 +72,9 @@ class Upkeep:
 
     def _prune(self) -> None:
         kept = self._plan.retention
-        cutoffs = kept.cutoffs(self._clock())
+        # A node whose clock is ahead must not empty everybody's database: the server's own counts too.
+        now = min(filter(None, (self._clock(), server_time(self._engine))))
+        cutoffs = kept.cutoffs(now)
         if not cutoffs and kept.most_bytes is None:
             return
         with one_at_a_time(self._engine, "prune") as mine:

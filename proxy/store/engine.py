@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib import import_module
 from itertools import islice
 from typing import Any, cast
@@ -93,6 +94,14 @@ def reclaim(engine: Engine) -> None:
 def size(connection: Connection) -> int:
     """Bytes that the database takes on its disk."""
     return backend_of(connection).size(connection)
+
+
+def server_time(engine: Engine) -> datetime | None:
+    """What time it is where the database is; None: here."""
+    if not is_shared(engine):
+        return None
+    with reading(engine) as connection:
+        return datetime.fromtimestamp(float(one(connection, "SELECT extract(epoch FROM now())::float8")), UTC)
 
 
 # --- transactions ---

@@ -274,7 +274,10 @@ class Postgres:
                 whole.append(tuple(there))
         if whole:
             self.insert_many(connection, table, names, whole)
-        if waiting and new:
+        if waiting and not new:
+            # They were there when this transaction looked, and nobody deletes beside it.
+            raise DatabaseAway(f"the database {self.place} was changed by another node at the same moment")
+        if waiting:
             self.insert_many(connection, table, columns, list(waiting.values()))
 
     def has_table(self, connection: Connection, name: str) -> bool:

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine, select, update
 from proxy.store import clean
 from proxy.store.bodies import Stored, stored
 from proxy.store.costs import Costed, put_costs
-from proxy.store.engine import execute, insert_many, is_shared, one, upsert_many, writing
+from proxy.store.engine import execute, insert_many, is_shared, one, place_of, upsert_many, writing
+from proxy.store.errors import DatabaseAway
 from proxy.store.intern import Interner
 from proxy.store.load import load_exchanges, load_journals
 from proxy.store.meanings import Written, put_meanings
@@ -236,6 +237,29 @@ class Writer:
         bounded = [clean.integer(each) for each in counts]
         row.id = int(one(self._connection, sql, row.worker.bytes, node, *bounded, bool(row.ended)))
         return row.id
+
+    def move_journal(self, row: JournalRow, stands: tuple[int, int] | None) -> None:
+        """Write how far a journal is stored, and set its id in `row`, if it `stands` at this (segment, offset); with
+        None, if it is not there yet.
+
+        To be called first in a transaction: whoever is about to commit something of the same journal, such as the
+        server of a process that was killed meanwhile, is waited for. Raises DatabaseAway if the journal has moved on.
+        """
+        counts = (row.segment, row.offset, row.stored, row.highest_ordinal, row.lost_records)
+        values = [*map(clean.integer, counts), bool(row.ended)]
+        if stands is None:
+            sql = """INSERT INTO journals
+                (worker, node, started_us, segment, "offset", stored, highest_ordinal, lost_records, ended)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker) DO NOTHING RETURNING id"""
+            node = self.name_id(NameKind.NODE, row.node)
+            found = one(self._connection, sql, row.worker.bytes, node, clean.integer(row.started_us), *values)
+        else:
+            sql = """UPDATE journals SET segment = ?, "offset" = ?, stored = ?, highest_ordinal = ?, lost_records = ?,
+                ended = ? WHERE worker = ? AND segment = ? AND "offset" = ? RETURNING id"""
+            found = one(self._connection, sql, *values, row.worker.bytes, *map(clean.integer, stands))
+        if found is None:
+            raise DatabaseAway(f"the database {place_of(self._engine)} has more of journal {row.worker} than before")
+        row.id = int(found)
 
     def journals(self) -> list[JournalRow]:
         """All journals, the oldest first."""

@@ -80,6 +80,15 @@ def test_a_clock_set_back_takes_nothing(house: House, engine: Engine) -> None:
     assert house.one("SELECT count(*) FROM exchanges") == 5
 
 
+@pytest.mark.engines("postgres")
+def test_a_clock_that_is_ahead_takes_nothing_that_is_young(house: House, engine: Engine) -> None:
+    """The server's clock counts too: one bad node would empty everybody's database."""
+    fill(house)
+    ahead = datetime.now(UTC) + timedelta(days=10_000)
+    kept_up(engine, Plan(retention=Retention(exchanges=timedelta(days=9_000))), ahead).step()
+    assert house.one("SELECT count(*) FROM exchanges") == 5
+
+
 def test_not_again_at_once(house: House, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
