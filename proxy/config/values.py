@@ -32,7 +32,7 @@ _LARGEST = Decimal(2**62)
 _RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e-[0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 _SECRET = re.compile("pass|secret|scram", re.IGNORECASE)
-_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)  # the rest is for the store to understand
+_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://", re.IGNORECASE)  # the rest is for the store to understand
 
 
 def _amount(value: object, units: Mapping[str, Decimal], most: Decimal) -> Decimal | None:

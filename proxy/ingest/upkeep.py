@@ -6,12 +6,15 @@ Must not know journals. Whoever finds another at it leaves it to that one.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from proxy.errors import WiretapeError
+from proxy.log import safe
 from proxy.store import Engine
 from proxy.store.engine import one_at_a_time, server_time
 from proxy.store.names import first_id
@@ -37,7 +40,8 @@ class Plan:
 
 
 class Upkeep:
-    """Each call of `step` is short, but for the one that prunes: that is done in short transactions of its own."""
+    """Each call of `step` is short. Pruning, which may take hours, goes on in a thread: its transactions are as short
+    as those of the command, and leave copying its turn."""
 
     def __init__(self, engine: Engine, room: Room, plan: Plan, clock: Clock = lambda: datetime.now(UTC)) -> None:
         self._engine = engine
@@ -46,6 +50,7 @@ class Upkeep:
         self._clock = clock
         self._packed_to = UUID(int=0)
         self._pack_at = self._prune_at = time.monotonic()
+        self._pruning = threading.Thread()
 
     def step(self) -> bool:
         """Do what is due; whether there may be more at once."""
@@ -54,10 +59,18 @@ class Upkeep:
         more = False
         if self._plan.pack_after is not None and now >= self._pack_at:
             more = self._pack(self._plan.pack_after)
-        if now >= self._prune_at:
+        if now >= self._prune_at and not self._pruning.is_alive():
             self._prune_at = now + PRUNE_EVERY
-            self._prune()
+            # What it has not done when the process ends is done the next time.
+            self._pruning = threading.Thread(target=self._prune, name="prune", daemon=True)
+            self._pruning.start()
         return more
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for pruning to end; whether it has."""
+        if self._pruning.ident is not None:
+            self._pruning.join(seconds)
+        return not self._pruning.is_alive()
 
     def _pack(self, after: timedelta) -> bool:
         before = first_id(int((self._clock() - after).timestamp() * 1_000_000))
@@ -71,12 +84,18 @@ class Upkeep:
         return True
 
     def _prune(self) -> None:
+        try:
+            self._prune_now()
+        except WiretapeError as error:  # the database is away: the loop says so, and it is tried again
+            _log.warning("retention: %s", safe(str(error)))
+
+    def _prune_now(self) -> None:
         kept = self._plan.retention
+        if kept == Retention():
+            return
         # A node whose clock is ahead must not empty everybody's database: the server's own counts too.
         now = min(filter(None, (self._clock(), server_time(self._engine))))
         cutoffs = kept.cutoffs(now)
-        if not cutoffs and kept.most_bytes is None:
-            return
         with one_at_a_time(self._engine, "prune") as mine:
             if not mine:
                 return

@@ -4,9 +4,9 @@ databases, `sqlite.py` and `postgres.py`. Must not know any table by name."""
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
+from itertools import islice
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Table
@@ -29,11 +29,6 @@ class Backend(Protocol):
     """Whether several processes may write recorded rows at once."""
     hex_sql: str
     """How the 32 lower-case hex digits of the id `{}` are had."""
-
-    @property
-    def path(self) -> Path | None:
-        """The file, if it is one."""
-        ...
 
     def moved(self) -> bool:
         """Whether what is at the place is no longer what was opened."""
@@ -105,3 +100,23 @@ class Backend(Protocol):
     def reclaim(self, engine: Engine) -> None:
         """Give freed room back to the file system as far as that can be done beside others at work."""
         ...
+
+
+def lots(values: Iterable[Any], most: int = 500) -> Iterator[list[Any]]:
+    """`values` in lists of bounded length: engines bound a statement's parameters."""
+    remaining = iter(values)
+    while lot := list(islice(remaining, most)):
+        yield lot
+
+
+def marks(values: Collection[Any]) -> str:
+    """As many `?` as there are values."""
+    return ", ".join("?" * len(values))
+
+
+def on_conflict(table: Table, columns: Sequence[str], added: Sequence[str]) -> str:
+    """What an INSERT of `columns` does with a row that is there: sets them, adds those in `added`, or leaves it."""
+    keys = [column.name for column in table.primary_key]
+    sums = {column: f'"{table.name}"."{column}" + ' for column in added}
+    updates = [f'"{each}" = {sums.get(each, "")}excluded."{each}"' for each in columns if each not in keys]
+    return f"ON CONFLICT ({', '.join(keys)}) DO {'UPDATE SET ' + ', '.join(updates) if updates else 'NOTHING'}"

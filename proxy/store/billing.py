@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from proxy.store.engine import execute, execute_many, lots, marks
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute, execute_many
 
 Key = tuple[bytes, int]
 """A response: the hash of its id, and the upstream, whose ids are its own."""

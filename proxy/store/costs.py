@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import execute, lots, marks, update_many
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute, update_many
 from proxy.store.intern import Interner
 from proxy.store.meanings import Written
 from proxy.store.names import named
@@ -61,6 +62,11 @@ def costed(connection: Connection, ids: Sequence[UUID]) -> list[Costed]:
 
 def put_costs(connection: Connection, intern: Interner, rows: Sequence[Costed], zone: tzinfo) -> Written:
     """Write the costs of exchanges anew, and what spend has of them; those that are gone are left out."""
+    there: set[bytes] = set()
+    for lot in lots([row.exchange.bytes for row in rows]):
+        sql = f"SELECT exchange_id FROM meanings WHERE exchange_id IN ({marks(lot)})"  # noqa: S608 - question marks
+        there.update(bytes(row[0]) for row in execute(connection, sql, lot))
+    rows = [row for row in rows if row.exchange.bytes in there]
     if not rows:
         return Written()
     keys = [row.exchange.bytes for row in rows]

@@ -6,11 +6,10 @@ different ways is behind `backend.py`. Must not know which rows are written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
-from itertools import islice
 from typing import Any, cast
 
 from sqlalchemy import Connection, CursorResult, Engine, Table
@@ -208,18 +207,6 @@ def update_many(connection: Connection, table: Table, columns: Sequence[str], ro
     """Set `columns` of rows that are there; each of `rows` gives them in order, and then its key."""
     if rows:
         backend_of(connection).update_many(connection, table, columns, rows)
-
-
-def lots(values: Iterable[Any], most: int = 500) -> Iterator[list[Any]]:
-    """`values` in lists of bounded length: engines bound a statement's parameters."""
-    remaining = iter(values)
-    while lot := list(islice(remaining, most)):
-        yield lot
-
-
-def marks(values: Collection[Any]) -> str:
-    """As many `?` as there are values."""
-    return ", ".join("?" * len(values))
 
 
 # --- revisions ---

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select
 
 from proxy.store import clean, fulltext_fts5, fulltext_tsvector
-from proxy.store.engine import execute, is_shared, lots, marks
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute, is_shared
 
 
 def index_some(engine: Engine) -> bool:

@@ -14,7 +14,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import apart, execute, insert_many, lots, marks, one
+from proxy.store.backend import lots, marks
+from proxy.store.engine import apart, execute, insert_many, one
 from proxy.store.headersets import HeaderSets
 from proxy.store.rows import Pairs
 from proxy.store.schema import NameKind, tag_set_items

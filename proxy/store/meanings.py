@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from proxy.exchange import Origin
 from proxy.store import clean, responses
+from proxy.store.backend import lots, marks
 from proxy.store.billing import Bill, response_key, settle
-from proxy.store.engine import execute, insert_columns, insert_many, lots, marks, update_many
+from proxy.store.engine import execute, insert_columns, insert_many, update_many
 from proxy.store.fulltext import drop_texts_of
 from proxy.store.intern import Interner, content_hash
 from proxy.store.rollups import HIGHEST_PICO, HIGHEST_TOKENS, Ledger

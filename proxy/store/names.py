@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import execute, lots, marks
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute
 from proxy.store.schema import NameKind
 
 

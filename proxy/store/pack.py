@@ -13,7 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from proxy.store import tapes
-from proxy.store.engine import execute, insert_many, marks, one, reading, rows, writing
+from proxy.store.backend import marks
+from proxy.store.bodies import packed_of
+from proxy.store.engine import execute, insert_many, one, reading, rows, writing
 from proxy.store.schema import tapes as tapes_table
 
 MOST_BYTES = 256 << 20
@@ -83,8 +85,7 @@ def _write(engine: Engine, made: dict[UUID, list[tuple[int, tapes.Packed]]]) -> 
     with writing(engine) as connection:
         sql = f"SELECT id FROM exchanges WHERE id IN ({marks(keys)})"  # noqa: S608 - question marks
         there = {UUID(bytes=bytes(row[0])) for row in execute(connection, sql, keys).fetchall()}
-        sql = f"SELECT exchange_id FROM tapes WHERE exchange_id IN ({marks(keys)})"  # noqa: S608 - question marks
-        there -= {UUID(bytes=bytes(row[0])) for row in execute(connection, sql, keys).fetchall()}
+        there -= {UUID(bytes=each) for each in packed_of(connection, keys)}
         done = [each for each in made if each in there and made[each]]
         if done:
             insert_many(

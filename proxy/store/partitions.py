@@ -192,8 +192,3 @@ class Room:
             self._again = time.monotonic() + _BUSY_WAIT
             return False
         return True
-
-
-def drop(connection: Connection, partition: Partition) -> None:
-    """Drop a partition with all that is in it."""
-    execute(connection, f"DROP TABLE {partition.name}")

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import islice
 from typing import Any, ClassVar, cast
 
 import psycopg
@@ -23,7 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from proxy.errors import UsageError, WiretapeError
 from proxy.store import shape_postgres
-from proxy.store.backend import Row, Shape
+from proxy.store.backend import Row, Shape, lots, on_conflict
 from proxy.store.errors import DatabaseAway
 from proxy.store.postgres_errors import connect_error, mapped, store_error
 from proxy.store.postgres_url import Address, check_alive, forget_reading, parse
@@ -169,10 +168,6 @@ class Postgres:
         self._address.check(connection, OLDEST)
         return connection
 
-    @property
-    def path(self) -> None:
-        return None
-
     def moved(self) -> bool:
         return False
 
@@ -247,7 +242,7 @@ class Postgres:
             key = columns.index(_key(table))
             self._replace(connection, table, columns, {bytes(row[key]): row for row in rows})
             return
-        for lot in _lots(rows, max(_PARAMETERS // len(columns), 1)):
+        for lot in lots(rows, max(_PARAMETERS // len(columns), 1)):
             values = [value for row in lot for value in row]
             connection.exec_driver_sql(_insert(table, tuple(columns), tuple(added), len(lot)), tuple(values))
 
@@ -266,7 +261,7 @@ class Postgres:
         key = names.index(_key(table))
         whole = []
         waiting = dict(rows)
-        for lot in _lots(list(rows), _PARAMETERS):
+        for lot in lots(list(rows), _PARAMETERS):
             for row in connection.exec_driver_sql(_take_out(table, len(lot)), tuple(lot)):
                 there = list(row)
                 for place, value in zip(places, waiting.pop(bytes(row[key])), strict=True):
@@ -342,12 +337,6 @@ def _key(table: Table) -> str:
     return column.name
 
 
-def _lots(values: Sequence[Any], most: int) -> Iterator[list[Any]]:
-    remaining = iter(values)
-    while lot := list(islice(remaining, most)):
-        yield lot
-
-
 @lru_cache(maxsize=512)
 def _translated(sql: str) -> str:
     return sql.replace("%", "%%").replace("?", "%s")
@@ -362,14 +351,9 @@ def _copy(table: Table, columns: tuple[str, ...]) -> tuple[quoting.Composed, lis
 
 @lru_cache(maxsize=256)
 def _insert(table: Table, columns: tuple[str, ...], added: tuple[str, ...], number: int) -> str:
-    keys = tuple(column.name for column in table.primary_key)
     quoted = ", ".join(f'"{column}"' for column in columns)
-    marks = f"({', '.join(['%s'] * len(columns))})"
-    sums = {column: f'"{table.name}"."{column}" + ' for column in added}
-    updates = [f'"{each}" = {sums.get(each, "")}excluded."{each}"' for each in columns if each not in keys]
-    does = "UPDATE SET " + ", ".join(updates) if updates else "NOTHING"
-    return f"""INSERT INTO "{table.name}" ({quoted}) VALUES {", ".join([marks] * number)}
-        ON CONFLICT ({", ".join(keys)}) DO {does}"""  # noqa: S608 - our tables
+    values = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * number)
+    return f'INSERT INTO "{table.name}" ({quoted}) VALUES {values} {on_conflict(table, columns, added)}'  # noqa: S608 - ours
 
 
 @lru_cache(maxsize=256)

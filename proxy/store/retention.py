@@ -15,8 +15,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from proxy.store.backend import marks
 from proxy.store.delete import delete_exchanges, delete_parts
-from proxy.store.engine import execute, marks, one, reading, reclaim, size, writing
+from proxy.store.engine import execute, is_shared, one, reading, reclaim, size, writing
 from proxy.store.errors import DatabaseBusy
 from proxy.store.names import first_id
 from proxy.store.partitions import IMPATIENT, Partition, Unit, existing
@@ -35,6 +36,7 @@ SHORT = timedelta(days=45)
 
 _PAGE = 512
 _DAY_US = 86_400_000_000
+_RECENT_US = 60_000_000  # what is no older is not taken to make room
 _ENOUGH = 0.9  # of the most that may be stored: where making room ends
 
 
@@ -59,13 +61,13 @@ class Retention:
         return {name: found[name] for name in CLASSES if name in found}
 
     def units(self) -> dict[str, Unit]:
-        """Table -> how it is parted, by the class that goes first."""
+        """Table -> how it is parted, by the class that goes first; by day too where room is made by the oldest."""
         spans = {name: getattr(self, name) for name in CLASSES}
         units = {}
         for table in TABLES[BODIES]:
             mine = [spans[name] for name in CLASSES if name == EXCHANGES or table in TABLES[name]]
             shortest = min((each for each in mine if each is not None), default=None)
-            if shortest is not None and shortest <= SHORT:
+            if self.most_bytes is not None or (shortest is not None and shortest <= SHORT):
                 units[table] = Unit.DAY
         return units
 
@@ -109,33 +111,46 @@ def prune(engine: Engine, cutoffs: Mapping[str, UUID]) -> list[Pruned]:
 
 
 def keep_within(engine: Engine, most_bytes: int) -> list[Pruned]:
-    """Make room where the database takes more than it may: the oldest bodies go first, then the oldest exchanges."""
+    """Make room where the database takes more than it may: the oldest bodies go first, then the oldest exchanges.
+
+    In Postgres whole partitions only: rows that are deleted leave their room to the table, and the rest would follow.
+    """
     said: list[Pruned] = []
-    with reading(engine) as connection:
-        if size(connection) <= most_bytes:
-            return said
+    if not _exceeds(engine, most_bytes):
+        return said
     for name in (BODIES, EXCHANGES):
-        while True:
+        done = UUID(int=0)
+        while _exceeds(engine, most_bytes * _ENOUGH):
             with reading(engine) as connection:
-                cutoff = _next_cutoff(connection, name)
-                enough = size(connection) <= most_bytes * _ENOUGH
-            if enough or cutoff is None:
+                cutoff = _next_cutoff(connection, name, done)
+            if cutoff is None:
                 break
             said += prune(engine, {name: cutoff})
-        if enough:
-            break
+            done = cutoff
     return said
 
 
-def _next_cutoff(connection: Connection, name: str) -> UUID | None:
-    """A cutoff with the oldest day, or tenth of the time, of what is there before it; None: only the last minute is."""
-    oldest = one(connection, f"SELECT {_key(_table(name))} FROM {_table(name)} ORDER BY 1 LIMIT 1")  # noqa: S608 - ours
-    if oldest is None:
-        return None
-    began = (UUID(bytes=bytes(oldest)).int >> 80) * 1000
+def _exceeds(engine: Engine, most_bytes: float) -> bool:
+    with reading(engine) as connection:
+        return size(connection) > most_bytes
+
+
+def _next_cutoff(connection: Connection, name: str, after: UUID) -> UUID | None:
+    """What to prune next, behind a cutoff that was pruned; None: nothing is old enough."""
     now = time.time_ns() // 1000
-    step = max(min(_DAY_US, (now - began) // 10), 60_000_000)
-    return first_id(began + step) if began + step < now - 60_000_000 else None
+    if is_shared(connection):
+        ends = [each.high for each in existing(connection) if each.table in _tables(connection, name)]
+        return min((each for each in ends if after < each <= first_id(now)), default=None)
+    oldest: list[int] = []
+    for table in TABLES.get(name, ("exchanges",)):
+        sql = f"SELECT {_key(table)} FROM {table} WHERE {_key(table)} > ? ORDER BY 1 LIMIT 1"  # noqa: S608 - our tables
+        found = one(connection, sql, after.bytes)
+        oldest += [] if found is None else [UUID(bytes=bytes(found)).int >> 80]
+    if not oldest:
+        return None
+    began = min(oldest) * 1000
+    step = max(min(_DAY_US, (now - began) // 10), _RECENT_US)
+    return first_id(began + step) if began + step < now - _RECENT_US else None
 
 
 def _table(name: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
-from proxy.store.engine import execute, execute_many, lots, marks, upsert_many
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute, execute_many, upsert_many
 from proxy.store.intern import Interner
 from proxy.store.schema import NameKind
 from proxy.store.schema_meaning import SPENT, spend_hours, spend_keys, spend_tags

@@ -15,7 +15,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from proxy.store import clean
-from proxy.store.engine import execute, lots, marks, one
+from proxy.store.backend import lots, marks
+from proxy.store.engine import execute, one
 from proxy.store.names import first_id, name_ids, name_texts
 from proxy.store.rollups import MODEL, spent_sql, sums_sql
 from proxy.store.schema import UNREAD, NameKind

@@ -20,7 +20,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from proxy.errors import UsageError, WiretapeError
 from proxy.store import shape_sqlite
-from proxy.store.backend import Row, Shape
+from proxy.store.backend import Row, Shape, on_conflict
 from proxy.store.errors import DatabaseAway, DatabaseMoved, ValueRefused
 
 _IMMEDIATE = "wiretape_immediate"
@@ -290,12 +290,7 @@ def _insert(table: Table, columns: tuple[str, ...], added: tuple[str, ...] | Non
     """`added` None: a row that is there already is an error."""
     quoted = ", ".join(f'"{column}"' for column in columns)
     sql = f'INSERT INTO "{table.name}" ({quoted}) VALUES ({", ".join("?" for _ in columns)})'  # noqa: S608 - our tables
-    if added is None:
-        return sql
-    keys = tuple(column.name for column in table.primary_key)
-    sums = {column: f'"{table.name}"."{column}" + ' for column in added}
-    updates = [f'"{each}" = {sums.get(each, "")}excluded."{each}"' for each in columns if each not in keys]
-    return f"{sql} ON CONFLICT ({', '.join(keys)}) DO {'UPDATE SET ' + ', '.join(updates) if updates else 'NOTHING'}"
+    return sql if added is None else f"{sql} {on_conflict(table, columns, added)}"
 
 
 @lru_cache(maxsize=64)

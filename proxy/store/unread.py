@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -17,8 +17,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from proxy.exchange import Side, WireEnd
-from proxy.store.bodies import chunks, is_stored
-from proxy.store.engine import execute, lots, marks, one
+from proxy.store.backend import lots, marks
+from proxy.store.bodies import chunks, is_intact, is_stored, packed_of, unpacked
+from proxy.store.engine import execute, one
 from proxy.store.names import named
 from proxy.store.rows import Pairs
 from proxy.store.schema import NOT_UNDERSTOOD, UNREAD
@@ -132,9 +133,13 @@ def recorded(connection: Connection, ids: Sequence[UUID]) -> Iterator[Recorded]:
     for lot in lots(sorted(each.bytes for each in ids)):
         found = _exchanges(connection, lot)
         _add_heads(connection, found)
-        for exchange in found:
-            _add_bodies(connection, exchange)
-            yield exchange
+        packed = packed_of(connection, lot)
+        for group in _groups(found, packed):
+            if len(group) > 1 or _is_small(group[0], packed):
+                _add_small(connection, group)
+            else:
+                _add_bodies(connection, group[0], packed)
+            yield from group
 
 
 def _exchanges(connection: Connection, keys: Sequence[bytes]) -> list[Recorded]:
@@ -167,17 +172,51 @@ def _add_heads(connection: Connection, found: Sequence[Recorded]) -> None:
             by_id[key].response_headers = pairs
 
 
-def _add_bodies(connection: Connection, exchange: Recorded) -> None:
-    request, response = int(Side.REQUEST), int(Side.RESPONSE)
-    if exchange.size + exchange.chunks * _CHUNK_BYTES <= SMALL_BYTES:
-        found = list(chunks(connection, exchange.id, few=True))
-        exchange.request = [(each.at_us, each.data) for each in found if each.side == request]
-        exchange.response = [(each.at_us, each.data) for each in found if each.side == response]
-        exchange.bodies = bool(found) or not exchange.size
-    else:
-        exchange.request = _pieces(connection, exchange.id, request)
-        exchange.response = _pieces(connection, exchange.id, response)
-        exchange.bodies = is_stored(connection, exchange.id)
+def _is_small(exchange: Recorded, packed: Collection[bytes]) -> bool:
+    return exchange.id.bytes not in packed and _room(exchange) <= SMALL_BYTES
+
+
+def _room(exchange: Recorded) -> int:
+    """The memory that the bodies take."""
+    return exchange.size + exchange.chunks * _CHUNK_BYTES
+
+
+def _groups(found: Iterable[Recorded], packed: Collection[bytes]) -> Iterator[list[Recorded]]:
+    """Small ones together, as many as may be read at once; others alone."""
+    group: list[Recorded] = []
+    room = 0
+    for exchange in found:
+        small = _is_small(exchange, packed)
+        if group and (not small or room + _room(exchange) > SMALL_BYTES):
+            yield group
+            group, room = [], 0
+        group.append(exchange)
+        room += _room(exchange)
+        if not small:
+            yield group
+            group, room = [], 0
+    if group:
+        yield group
+
+
+def _add_small(connection: Connection, group: Sequence[Recorded]) -> None:
+    sides: dict[tuple[bytes, int], list[tuple[int, bytes]]] = {}
+    for key, side, at_us, data in unpacked(connection, [each.id.bytes for each in group]):
+        sides.setdefault((key, side), []).append((at_us, data))
+    for each in group:
+        each.request = sides.get((each.id.bytes, int(Side.REQUEST)), ())
+        each.response = sides.get((each.id.bytes, int(Side.RESPONSE)), ())
+        each.bodies = bool(each.request or each.response) or not each.size
+
+
+def _add_bodies(connection: Connection, exchange: Recorded, packed: Collection[bytes]) -> None:
+    """Of one that is large, or packed: in pieces, as they are asked for."""
+    if exchange.id.bytes in packed and not is_intact(connection, exchange.id):
+        exchange.bodies = False  # nothing recorded may stop who reads, nor take the place of what was understood
+        return
+    exchange.request = _pieces(connection, exchange.id, int(Side.REQUEST))
+    exchange.response = _pieces(connection, exchange.id, int(Side.RESPONSE))
+    exchange.bodies = is_stored(connection, exchange.id)
 
 
 def _pieces(connection: Connection, exchange: UUID, side: int) -> Iterator[tuple[int, bytes]]:

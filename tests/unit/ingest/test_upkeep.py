@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +12,10 @@ from sqlalchemy import Engine
 from proxy.ingest import upkeep
 from proxy.ingest.upkeep import Plan, Upkeep
 from proxy.store.engine import one_at_a_time, open_engine, reading
+from proxy.store.errors import DatabaseAway
 from proxy.store.partitions import Room, existing
 from proxy.store.retention import Pruned, Retention
-from tests.support.journals import STARTED_US, House, exchange, merged, until
+from tests.support.journals import DEADLINE, STARTED_US, House, exchange, merged, until
 from tests.unit.ingest.conftest import Running
 
 Start = Callable[..., Running]
@@ -34,8 +36,17 @@ def fill(house: House, count: int = 5) -> None:
     house.interpret()
 
 
+class Waited(Upkeep):
+    """One whose steps end with all that they began."""
+
+    def step(self) -> bool:
+        more = super().step()
+        assert self.wait(DEADLINE)
+        return more
+
+
 def kept_up(engine: Engine, plan: Plan, now: datetime) -> Upkeep:
-    return Upkeep(engine, Room(engine, {}), plan, lambda: now)
+    return Waited(engine, Room(engine, {}), plan, lambda: now)
 
 
 def test_packed_when_it_is_old_enough(house: House, engine: Engine) -> None:
@@ -87,6 +98,36 @@ def test_a_clock_that_is_ahead_takes_nothing_that_is_young(house: House, engine:
     ahead = datetime.now(UTC) + timedelta(days=10_000)
     kept_up(engine, Plan(retention=Retention(exchanges=timedelta(days=9_000))), ahead).step()
     assert house.one("SELECT count(*) FROM exchanges") == 5
+
+
+def test_pruning_holds_up_nobody(house: House, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may take hours: copying goes on beside it, and a second one does not begin."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow(_engine: Engine, _cutoffs: object) -> list[Pruned]:
+        began.set()
+        assert may_end.wait(DEADLINE)
+        return []
+
+    monkeypatch.setattr(upkeep, "prune", slow)
+    monkeypatch.setattr(upkeep, "PRUNE_EVERY", 0.0)
+    kept = Upkeep(engine, Room(engine, {}), Plan(retention=Retention(chunks=WEEK)), lambda: RECORDED)
+    kept.step()
+    assert began.wait(DEADLINE)
+    fill(house)
+    kept.step()
+    assert not kept.wait(0.0)
+    assert house.one("SELECT count(*) FROM exchanges WHERE interpreter IS NOT NULL") == 5
+    may_end.set()
+    assert kept.wait(DEADLINE)
+
+
+def test_a_database_that_is_away_is_no_end(house: House, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_engine: Engine, _cutoffs: object) -> list[Pruned]:
+        raise DatabaseAway("the database is away")
+
+    monkeypatch.setattr(upkeep, "prune", away)
+    kept_up(engine, Plan(retention=Retention(chunks=WEEK)), RECORDED).step()
 
 
 def test_not_again_at_once(house: House, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import Engine
 
 from proxy.exchange import Outcome
 from proxy.store import clean, responses
+from proxy.store.costs import costed
+from proxy.store.delete import delete_exchanges
 from proxy.store.engine import execute, reading
 from proxy.store.meanings import USAGE_RAW_BYTES
 from proxy.store.read import get_exchange
@@ -240,3 +242,19 @@ def test_nothing_is_written_in_a_transaction_that_fails(engine: Engine, writer: 
     understand(writer, MeaningRow(new, 1, **FULL, **ROWS))
     assert agree(engine)["exchanges"] == 1
     assert sql(engine, "SELECT count(*) FROM prices") == [(1,)]
+
+
+def test_a_price_anew_for_what_is_deleted_meanwhile_is_left_out(engine: Engine, writer: Writer) -> None:
+    new = ids()
+    kept, gone = new(), new()
+    record(writer, kept, gone)
+    understand(writer, meant(kept), meant(gone))
+    with reading(engine) as connection:
+        rows = costed(connection, [kept, gone])
+    delete_exchanges(engine, [gone])
+    for each in rows:
+        each.cost_pico = 7
+    with writer.transaction():
+        assert writer.put_costs(rows, UTC).exchanges == 1
+    with reading(engine) as connection:
+        assert [each.cost_pico for each in costed(connection, [kept, gone])] == [7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -92,6 +93,7 @@ def test_what_is_kept_shortly_is_parted_by_day() -> None:
     assert age(chunks=7).units() == {"chunks": Unit.DAY, "tapes": Unit.DAY}
     assert age(bodies=30, exchanges=400).units() == dict.fromkeys(("chunks", "tapes", "texts", "usage_raw"), Unit.DAY)
     assert age(chunks=400).units() == {}
+    assert set(Retention(most_bytes=1).units()) == {"chunks", "tapes", "texts", "usage_raw"}
 
 
 @pytest.mark.engines("postgres")
@@ -119,25 +121,48 @@ def test_partitions_are_dropped_as_a_whole(engine: Engine, writer: Writer) -> No
     assert not any(f"d{days[6]:%d}" in each and each.startswith("chunks_") for each in done.partitions), "it runs there"
 
 
-def test_room_is_made_by_taking_the_oldest(engine: Engine, writer: Writer) -> None:
-    made = [ids(BEGAN_US - day * DAY)() for day in range(20)]
+def fill_up(engine: Engine, writer: Writer, *, packed: bool = False) -> tuple[list[UUID], int]:
+    """An exchange with much in it for each of twenty days up to now, in partitions where there are any; the newest
+    first, and the bytes that it takes."""
+    now = datetime.now(UTC)
+    days = [now - timedelta(days=day) for day in range(20)]
+    make(engine, days, Retention(most_bytes=1).units())
+    made = [ids(int(day.timestamp() * 1e6))() for day in days]
+    body = random.Random(1).randbytes(100_000)
     with writer.transaction():
         writer.put_exchanges([exchange(each) for each in made])
-        writer.put_chunks([chunk(each, seq, bytes(range(256)) * 400) for each in made for seq in range(4)])
+        writer.put_chunks([chunk(each, seq, body) for each in made for seq in range(4)])
     understand(writer, *[meant(each) for each in made])
+    while packed and pack_some(engine, UUID(int=2**128 - 1), UUID(int=0)).exchanges:
+        pass
     with reading(engine) as connection:
-        taken = size(connection)
+        return made, size(connection)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_room_is_made_by_taking_the_oldest(engine: Engine, writer: Writer, packed: bool) -> None:
+    made, taken = fill_up(engine, writer, packed=packed)
     assert keep_within(engine, taken * 2) == []
-    done = keep_within(engine, taken // 2)
-    assert {each.name for each in done} >= {"bodies"}
-    newest = max(made)
+    assert {each.name for each in keep_within(engine, taken // 2)} == {"bodies"}
     with reading(engine) as connection:
-        assert stored(engine, "chunks") < 80
-        if engine.name == "sqlite":
-            assert size(connection) <= taken // 2
-            assert list(read.chunks(connection, newest)) != []
+        assert size(connection) <= taken // 2
+        left = [bool(list(read.chunks(connection, each))) for each in made]
+        assert stored(engine, "exchanges") == 20
+    assert left == sorted(left, reverse=True), "the oldest have gone"
+    assert left[0]
 
 
+def test_what_cannot_go_ends_it(engine: Engine, writer: Writer) -> None:
+    """Nothing that runs, or is young, is taken, however full it is; and nobody tries for ever."""
+    with writer.transaction():
+        old = ids(BEGAN_US - 40 * DAY)()
+        writer.put_exchanges([opened(old)])
+        writer.put_chunks([chunk(old, 1)])
+    keep_within(engine, 1)
+    assert (stored(engine, "exchanges"), stored(engine, "chunks")) == (1, 1)
+
+
+@pytest.mark.engines("sqlite")
 def test_the_oldest_go_first(engine: Engine, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fill(writer, range(30))
     sizes = iter([10**9, 10**9, 10**9, 1])
