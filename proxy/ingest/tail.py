@@ -60,7 +60,7 @@ class Tail:
                     self.journal.offset = item.end
                     count += 1
                     size += item.end - item.offset
-                    if count >= limit or size >= MAX_BYTES or time.monotonic() > deadline:
+                    if count >= limit or size >= MAX_BYTES or (not count % 32 and time.monotonic() > deadline):
                         return self._copier.batch, count
                 if not self._move_on(segment):
                     self.caught_up_at = time.monotonic()
