@@ -27,8 +27,8 @@ from tests.chaos import (
     soak,
     whole_deaths,
 )
-from tests.chaos.sites import PostgresSite, Site
-from tests.support.databases import KINDS
+from tests.chaos.sites import PostgresSite
+from tests.support.databases import KINDS, Site
 
 
 @dataclass(frozen=True, slots=True)

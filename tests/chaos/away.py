@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.chaos.ledger import REQUEST, RESPONSE, Ledger
-from tests.chaos.sites import Site, told
-from tests.chaos.traffic import PACE, PATIENCE, Provider
+from tests.chaos.sites import told
+from tests.chaos.traffic import PACE, PATIENCE, Clients, Provider
+from tests.support.databases import Site
 from tests.support.rawhttp import RawUpstream, connect
 from tests.support.running import Running, serving, wait_for
 
@@ -30,46 +28,29 @@ class Figures:
     exchanges: int = 0
 
 
-class Requests:
+class Requests(Clients):
     """Clients that send one request after the other on connections of their own; each must be answered with 200."""
 
     def __init__(self, port: int, answer: bytes, clients: int = CLIENTS) -> None:
-        self.failures: list[BaseException] = []
+        super().__init__(clients, self._ask)
         self._answer = answer
         self._counts = [0] * clients
         self._port = port
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        if error is None and self.failures:
-            raise self.failures[0]
 
     @property
     def done(self) -> int:
         """Requests that were answered."""
         return sum(self._counts)
 
-    def _run(self, client: int) -> None:
-        try:
-            with connect(self._port, deadline=PATIENCE) as peer:
-                while not self._stop.is_set():
-                    body = b'{"client": %d, "number": %d}' % (client, self._counts[client])
-                    head = b"POST /up/once HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
-                    answer = peer.send(head % len(body), body).read_message()
-                    assert (answer.status, answer.body) == (200, self._answer), answer
-                    self._counts[client] += 1
-                    self._stop.wait(PACE)
-        except BaseException as error:  # noqa: BLE001 - handed over to the test's own thread
-            self.failures.append(error)
+    def _ask(self, client: int) -> None:
+        with connect(self._port, deadline=PATIENCE) as peer:
+            while not self.stop.is_set():
+                body = b'{"client": %d, "number": %d}' % (client, self._counts[client])
+                head = b"POST /up/once HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
+                answer = peer.send(head % len(body), body).read_message()
+                assert (answer.status, answer.body) == (200, self._answer), answer
+                self._counts[client] += 1
+                self.stop.wait(PACE)
 
 
 @contextmanager

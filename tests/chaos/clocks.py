@@ -16,8 +16,9 @@ from typing import NamedTuple
 from tests.chaos import sites
 from tests.chaos.ledger import Ledger
 from tests.chaos.metered import Askers, Meter, check_answered, check_sums
-from tests.chaos.sites import PostgresSite, Site
+from tests.chaos.sites import PostgresSite
 from tests.chaos.traffic import PATIENCE
+from tests.support.databases import Site
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import ROOT, serving, wait_for
 

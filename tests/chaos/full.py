@@ -18,8 +18,9 @@ import pytest
 
 from tests.chaos.away import locked
 from tests.chaos.ledger import REQUEST, Ledger
-from tests.chaos.sites import Site, told
+from tests.chaos.sites import told
 from tests.chaos.traffic import PATIENCE, Crowd, Provider
+from tests.support.databases import Site
 from tests.support.rawhttp import Message, RawUpstream, connect
 from tests.support.running import Running, serving, wait_for
 

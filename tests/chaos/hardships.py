@@ -23,9 +23,9 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.memory import watched
 from tests.chaos.metered import Askers, Meter, check_answered, check_sums
 from tests.chaos.server_deaths import WAYS
-from tests.chaos.sites import PostgresSite, Site
+from tests.chaos.sites import PostgresSite
 from tests.chaos.traffic import PACE, PATIENCE, Crowd
-from tests.support.databases import SQLITE, SqliteDatabase
+from tests.support.databases import SQLITE, Site, SqliteDatabase
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import Running, serving, wait_for
 

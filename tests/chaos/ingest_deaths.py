@@ -29,9 +29,9 @@ from proxy.store.migrate import upgrade
 from proxy.store.postgres import LOCK
 from tests.chaos.ledger import RESPONSE, Ledger
 from tests.chaos.metered import check_sums
-from tests.chaos.sites import PostgresSite, Site
+from tests.chaos.sites import PostgresSite
 from tests.support import journals
-from tests.support.databases import SqliteDatabase
+from tests.support.databases import Site, SqliteDatabase
 from tests.support.rawhttp import until
 from tests.support.running import wait_for
 

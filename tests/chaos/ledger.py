@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.sites import Site
 from tests.chaos.traffic import PATIENCE, Heard
-from tests.support.databases import SqliteDatabase
+from tests.support.databases import Site, SqliteDatabase
 from tests.support.rawhttp import until
 
 REQUEST, RESPONSE = 0, 1

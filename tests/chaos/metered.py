@@ -6,13 +6,10 @@ Must not know what is recorded, or how; but for `check_sums`, which compares wha
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from tests.chaos.ledger import REQUEST, Ledger
-from tests.chaos.traffic import PACE, PATIENCE, Provider
+from tests.chaos.traffic import PACE, PATIENCE, Clients, Provider
 from tests.support.rawhttp import connect
 
 MODEL = "gpt-4o-mini"
@@ -56,7 +53,7 @@ class Meter(Provider):
         return answer(rest.partition(b'"')[0]) if said else self.answer
 
 
-class Askers:
+class Askers(Clients):
     """Clients that send one request after the other, each on a connection of its own, until the block ends.
 
     `strict`: each request must be answered with 200 and the right bytes; else a failure is followed by the next try,
@@ -64,34 +61,13 @@ class Askers:
     """
 
     def __init__(self, port: int, name: str, *, clients: int = 3, strict: bool = True, pace: float = PACE) -> None:
-        self.failures: list[BaseException] = []
+        super().__init__(clients, self._ask_on)
         self.unsure = 0  # requests of which nobody knows what became of them
         self._port = port
+        self._name = name
         self._strict = strict
         self._pace = pace
-        self._stop = threading.Event()
         self._answered: list[list[Answered]] = [[] for _ in range(clients)]
-        self._threads = [
-            threading.Thread(target=self._run, args=(f"{name}{number}", done), daemon=True)
-            for number, done in enumerate(self._answered)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        if error is None:
-            self.check()
-
-    def check(self) -> None:
-        """Raise what a client met."""
-        if self.failures:
-            raise self.failures[0]
 
     @property
     def done(self) -> int:
@@ -101,27 +77,26 @@ class Askers:
     def answered(self) -> list[Answered]:
         return [each for done in self._answered for each in done]
 
-    def _run(self, name: str, done: list[Answered]) -> None:
-        while not self._stop.is_set():
+    def _ask_on(self, number: int) -> None:
+        while not self.stop.is_set():
             try:
-                self._ask(name, done)
-            except BaseException as error:  # noqa: BLE001 - handed over to the test's own thread
+                self._ask(f"{self._name}{number}", self._answered[number])
+            except BaseException:
                 if self._strict:
-                    self.failures.append(error)
-                    return
+                    raise
                 self.unsure += 1
-                self._stop.wait(self._pace)
+                self.stop.wait(self._pace)
 
     def _ask(self, client: str, done: list[Answered]) -> None:
         with connect(self._port, deadline=PATIENCE) as peer:
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 name = f"{client}-{len(done)}".encode()
                 body = asked(name)
                 head = b"POST /up/v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
                 found = peer.send(head % len(body), body).read_message()
                 assert (found.status, found.body) == (200, answer(name)), found
                 done.append(Answered((found.one("x-wiretape-exchange") or b"").decode(), name))
-                self._stop.wait(self._pace)
+                self.stop.wait(self._pace)
 
 
 def check_answered(ledger: Ledger, answered: list[Answered]) -> None:

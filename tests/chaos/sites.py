@@ -8,45 +8,22 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from proxy.store.postgres import LOCK
 from tests.bench.measure import process_tree
-from tests.support.databases import POSTGRES, SQLITE, SqliteDatabase
+from tests.support.databases import POSTGRES, SQLITE, Site, SqliteDatabase
 from tests.support.postgres import Server
 from tests.support.running import alive, born, wait_for
 
 VERSION = 18
 SETTINGS = {"autovacuum": "on", "max_connections": "100"}
 """What is as on a server of one's own; `fsync` stays off: the kernel outlives each death here, and keeps the files."""
-
-
-class Site(Protocol):
-    """A database. `url` is what wiretape is told."""
-
-    kind: str
-    url: str
-
-    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a statement that both engines understand."""
-        ...
-
-    def dicts(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a statement, by the names of their columns."""
-        ...
-
-    def id_sql(self, value: UUID) -> str:
-        """An id as a literal."""
-        ...
-
-    def locked(self) -> AbstractContextManager[None]:
-        """While it lasts nobody else can write recorded rows."""
-        ...
 
 
 class PostgresSite:

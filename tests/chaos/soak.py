@@ -21,7 +21,8 @@ from tests.chaos.ledger import REQUEST, RESPONSE, Ledger
 from tests.chaos.mix import Met, Plan, Way, draw
 from tests.chaos.mixed_clients import Client, fault
 from tests.chaos.mixed_upstream import MixedUpstream
-from tests.chaos.sites import Site, told
+from tests.chaos.sites import told
+from tests.support.databases import Site
 from tests.support.running import Running, serving, wait_for
 
 CLIENTS = 12

@@ -245,3 +245,36 @@ class Crowd:
                 return streams
             assert time.monotonic() < deadline, "not every stream flows"
             tick.wait(PACE)
+
+
+class Clients:
+    """Threads that ask until the block ends. `run` is one of them, told its number; what it raises fails the block."""
+
+    def __init__(self, count: int, run: Callable[[int], None]) -> None:
+        self.failures: list[BaseException] = []
+        self.stop = threading.Event()
+        self._run = run
+        self._threads = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        if error is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what a client met."""
+        if self.failures:
+            raise self.failures[0]
+
+    def _work(self, number: int) -> None:
+        try:
+            self._run(number)
+        except BaseException as error:  # noqa: BLE001 - handed over to the test's own thread
+            self.failures.append(error)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.ledger import Ledger
-from tests.chaos.sites import Site, told
+from tests.chaos.sites import told
 from tests.chaos.traffic import PATIENCE, Crowd, Heard, Provider
+from tests.support.databases import Site
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import Running, alive, serving, wait_for
 

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,43 +30,25 @@ KINDS = (SQLITE, POSTGRES)
 _VERSIONS = {POSTGRES: 18, POSTGRES_16: 16}
 
 
-class Database(Protocol):
-    """A database at this version's revision, without rows."""
+class Site(Protocol):
+    """A database. `url` is what wiretape is told."""
 
     kind: str
     url: str
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a statement in the product's own SQL."""
+        """The rows of a statement that both engines understand."""
         ...
 
     def dicts(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a statement, by the names of their columns."""
         ...
 
-    def execute(self, script: str) -> None:
-        """Run statements of this engine, each for itself."""
-        ...
-
-    def refuse(self, table: str, event: str, when: str = "") -> None:
-        """From now on refuse INSERT, UPDATE or DELETE of rows of a table for which `when` holds (NEW, OLD)."""
-        ...
-
-    def allow(self) -> None:
-        """Refuse nothing any more."""
-        ...
-
     def id_sql(self, value: UUID) -> str:
         """An id as a literal."""
         ...
 
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """While it lasts nobody can open it, and who has it open cannot write."""
-        ...
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """While it lasts nobody else can write recorded rows."""
         ...
 

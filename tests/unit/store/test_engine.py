@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,6 @@ from sqlalchemy import Engine
 from proxy.errors import UsageError
 from proxy.store.engine import backend_of, open_engine, reading, writing
 from proxy.store.errors import DatabaseAway, DatabaseMoved, ValueRefused
-from proxy.store.schema import NameKind
 from proxy.store.write import Writer
 from tests.support.databases import Opener, template
 from tests.unit.store.support import sql
@@ -173,22 +169,6 @@ def test_a_replaced_file_can_be_opened_anew(writer: Writer, file: Path, open_fil
         pass
 
 
-def test_an_error_undoes_the_transaction(engine: Engine, writer: Writer) -> None:
-    def fail() -> None:
-        with writer.transaction():
-            writer.set_meta("a", "b")
-            raise RuntimeError("of the caller")
-
-    with pytest.raises(RuntimeError, match="of the caller"):
-        fail()
-    assert sql(engine, "SELECT * FROM meta") == []
-
-
-def test_methods_of_the_writer_need_a_transaction(writer: Writer) -> None:
-    with pytest.raises(RuntimeError, match="inside"):
-        writer.name_id(NameKind.MODEL, "gpt-4o")
-
-
 def test_our_own_mistakes_stay_visible(engine: Engine) -> None:
     with pytest.raises(Exception, match="syntax error") as raised, reading(engine) as connection:
         connection.exec_driver_sql("SELEKT 1")
@@ -235,53 +215,6 @@ def test_a_durable_commit_that_fails_leaves_the_next_one_cheap(engine: Engine, w
     with pytest.raises(RuntimeError), writer.transaction(durable=True):
         raise RuntimeError
     assert sql(engine, "PRAGMA synchronous") == [(1,)]
-
-
-_DIES = """
-import os, sys
-from proxy.store.engine import open_engine
-from proxy.store.write import Writer
-writer = Writer(open_engine("sqlite:///" + sys.argv[1], create=False))
-with writer.transaction():
-    writer.set_meta("first", "kept")
-with writer.transaction():
-    writer.set_meta("second", "lost")
-    os.kill(os.getpid(), 9)
-"""
-
-
-def test_a_writer_that_is_killed_leaves_whole_transactions(engine: Engine, file: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", _DIES, str(file)], check=False, timeout=60)
-    assert ended.returncode == -9
-    assert sql(engine, "SELECT key, value FROM meta") == [("first", "kept")]
-
-
-def test_readers_see_one_state_while_a_writer_goes_on(engine: Engine, writer: Writer) -> None:
-    with reading(engine) as connection:
-        before = connection.exec_driver_sql("SELECT count(*) FROM meta").scalar()
-        with writer.transaction():
-            writer.set_meta("a", "b")
-        assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == before
-    assert sql(engine, "SELECT count(*) FROM meta") == [(1,)]
-
-
-def test_many_threads_read_at_once(engine: Engine) -> None:
-    started = threading.Barrier(20)
-    seen: list[object] = []
-
-    def read() -> None:
-        with reading(engine) as connection:
-            connection.exec_driver_sql("SELECT 1").all()
-            started.wait(timeout=30)
-            seen.append(connection.exec_driver_sql("SELECT count(*) FROM meta").scalar())
-
-    threads = [threading.Thread(target=read) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 60
-    for thread in threads:
-        thread.join(timeout=deadline - time.monotonic())
-    assert seen == [0] * 20
 
 
 def test_permissions_are_not_widened_for_a_file_that_is_there(file: Path, open_file: Opener) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +15,9 @@ from proxy.store.engine import execute, insert_many, place_of, reading, rows, wr
 from proxy.store.errors import DatabaseAway, ValueRefused
 from proxy.store.postgres_errors import store_error
 from proxy.store.schema import metadata
-from proxy.store.write import Writer
 from tests.support.databases import POSTGRES, Opener, PostgresDatabase
 from tests.support.journals import until
+from tests.support.running import born
 from tests.unit.store.support import sql
 
 pytestmark = pytest.mark.engines(POSTGRES)
@@ -47,17 +44,6 @@ def in_a_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 # --- transactions ---
-
-
-def test_an_error_undoes_the_transaction(engine: Engine, writer: Writer) -> None:
-    def fail() -> None:
-        with writer.transaction():
-            writer.set_meta("a", "b")
-            raise RuntimeError("of the caller")
-
-    with pytest.raises(RuntimeError, match="of the caller"):
-        fail()
-    assert keys(engine) == []
 
 
 def test_a_durable_commit_waits_for_the_disk_and_the_next_one_does_not(engine: Engine) -> None:
@@ -87,34 +73,6 @@ def test_no_setting_outlives_its_transaction(engine: Engine) -> None:
         assert connection.exec_driver_sql(settings).one() == before
 
 
-_DIES = """
-import os, sys
-from proxy.store.engine import open_engine
-from proxy.store.write import Writer
-writer = Writer(open_engine(sys.argv[1], create=False))
-with writer.transaction():
-    writer.set_meta("first", "kept")
-with writer.transaction():
-    writer.set_meta("second", "lost")
-    os.kill(os.getpid(), 9)
-"""
-
-
-def test_a_writer_that_is_killed_leaves_whole_transactions(engine: Engine, place: PostgresDatabase) -> None:
-    ended = subprocess.run([sys.executable, "-c", _DIES, place.url], check=False, timeout=60)
-    assert ended.returncode == -9
-    assert keys(engine) == ["first"]
-    put(engine, "next")  # its lock went with it
-
-
-def test_readers_see_one_state_while_a_writer_goes_on(engine: Engine) -> None:
-    with reading(engine) as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 0
-        put(engine, "a")
-        assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 0
-    assert keys(engine) == ["a"]
-
-
 def test_a_reader_cannot_write_and_its_connection_can_afterwards(opener: Opener) -> None:
     engine = opener()
     with pytest.raises(DatabaseAway, match="takes no writes"), reading(engine) as connection:
@@ -132,23 +90,6 @@ def test_whether_a_transaction_may_write_is_the_servers_to_say(place: PostgresDa
         with pytest.raises(DatabaseAway, match="name the primary server"):
             put(engine, "a")
     assert keys(engine) == []
-
-
-def test_many_threads_read_at_once(engine: Engine) -> None:
-    started = threading.Barrier(20)
-    seen: list[object] = []
-
-    def read() -> None:
-        with reading(engine) as connection:
-            connection.exec_driver_sql("SELECT 1").all()
-            started.wait(timeout=30)
-            seen.append(connection.exec_driver_sql("SELECT count(*) FROM meta").scalar())
-
-    threads = [in_a_thread(read) for _ in range(20)]
-    deadline = time.monotonic() + 60
-    for thread in threads:
-        thread.join(timeout=deadline - time.monotonic())
-    assert seen == [0] * 20
 
 
 # --- values ---
@@ -306,8 +247,9 @@ def test_limits_that_the_server_sets_are_told_by_name(engine: Engine, place: Pos
     def stand_still() -> None:
         with writing(engine) as connection:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '1ms'")
-            mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state LIKE 'idle in transaction%%'"
-            until(lambda: place.server.query("postgres", mine, place.name) == [(0,)])
+            backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            # A statement that reaches a server which is just closing makes the kernel drop the server's last words.
+            until(lambda: born(backend) == 0)
             connection.exec_driver_sql("SELECT 1")
 
     with pytest.raises(DatabaseAway, match="statement_timeout") as raised:
