@@ -23,9 +23,10 @@ help:
 serve: .venv/package
 	@exec .venv/bin/wiretape serve $(ARGS)
 
-# More processes than cores: most tests over sockets wait. A file's tests stay together, they share what they start.
+# More processes than cores: most tests over sockets wait. A file's tests stay together, they share what they start; the
+# files come in the order that tests/conftest.py gives them.
 test: .venv/dev
-	@.venv/bin/pytest --numprocesses 4 --dist loadfile $(ARGS)
+	@.venv/bin/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev
 	@.venv/bin/ruff check

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -26,6 +27,21 @@ settings.load_profile("house")
 
 # A run that was started in the background ignores Ctrl-C, and so would every command that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LONG = ("flow/test_soak", "flow/test_containers", "flow/survival/", "flow/test_b", "flow/test_roles", "flow/")
+"""Where the tests are that take long, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: who comes last with a long one has all others wait."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((number for number, each in enumerate(LONG) if path.startswith(each)), len(LONG))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
