@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -30,13 +30,13 @@ from proxy.cli.filters import (
     found_id,
     pages,
 )
-from proxy.cli.replay import Tape, body
 from proxy.cli.show import ID_HELP, write_json
 from proxy.cli.times import SinceFlag, UntilFlag
 from proxy.errors import UsageError
 from proxy.exchange import Side
 
 if TYPE_CHECKING:
+    from proxy.replay import Tape
     from proxy.store import Engine
     from proxy.store.read import Filters
 
@@ -60,9 +60,11 @@ def sse(
     """Write the event streams of responses, with their content-encoding undone."""
     door(ctx).say(config, home, database, None)
     engine = store(settings(ctx))
+    from proxy.replay.captured import capture
+
     with render.spool() as spool:
         try:
-            tapes = [body(engine, given, Side.RESPONSE, spool) for given in exchanges]
+            tapes = [capture(engine, given, Side.RESPONSE, spool) for given in exchanges]
         finally:
             engine.dispose()
         for tape in tapes:
@@ -72,9 +74,8 @@ def sse(
                     f"the response of {tape.exchange.id} is {media}, no event stream: use `wiretape export jsonl` or "
                     "`wiretape replay --speed instant`"
                 )
-        spool.seek(0)
         with render.body_output(output) as out:
-            problems = list(_streams(tapes, spool, out))
+            problems = list(_streams(tapes, out))
     for tape, problem in zip(tapes, problems, strict=True):
         for said in (tape.note, f"the response of {tape.exchange.id}: {problem}" if problem else ""):
             if said:
@@ -87,14 +88,14 @@ EVENT_STREAM = "text/event-stream"
 _BLANK_LINE = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
-def _streams(tapes: Sequence[Tape], spool: IO[bytes], out: render.BodyWriter) -> Iterator[str | None]:
+def _streams(tapes: Sequence[Tape], out: render.BodyWriter) -> Iterator[str | None]:
     """Write the streams one after another; what is wrong with the coding of each."""
     from proxy.interpret.body import decoder
 
     for number, tape in enumerate(tapes):
         end = _BLANK_LINE[0]
         decoding = decoder(tape.header("content-encoding"))
-        for _, data in tape.chunks(spool):
+        for _, data in tape:
             for piece in decoding.steps(data):
                 out.write(piece)
                 end = (end + piece)[-4:]

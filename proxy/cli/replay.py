@@ -1,24 +1,25 @@
-"""`replay`: one side's bytes as they came, in their own time."""
+"""`replay`: one side's bytes as they came, in their own time; or what a person would have read of them."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.show import ID_HELP
-from proxy.errors import UsageError, WiretapeError
+from proxy.errors import UsageError
 from proxy.exchange import Side
 
 if TYPE_CHECKING:
-    from proxy.store import Engine
-    from proxy.store.rows import Exchange, Pairs
+    from proxy.interpret.spoken import Piece
+    from proxy.replay import Chunk, Tape
+    from proxy.replay.captured import Item
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +33,13 @@ def replay(  # noqa: PLR0913, PLR0917 - a flag is an argument
     speed: Annotated[
         str, typer.Option("--speed", metavar="N|instant", help="So many times as fast; `instant`: without waiting.")
     ] = "1",
+    from_chunk: Annotated[
+        int, typer.Option("--from-chunk", metavar="N", min=0, help="Begin with this chunk; the first is 0.")
+    ] = 0,
+    step: Annotated[bool, typer.Option("--step", help="Wait for Enter before each chunk; q ends it.")] = False,
+    decoded: Annotated[
+        bool, typer.Option("--decoded", help="What can be read of it, with the time of each line in the margin.")
+    ] = False,
     request: Annotated[bool, typer.Option("--request", help="The request's body, not the response's.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Also to a terminal: unchanged bytes, which it may obey.")] = False,
     config: ConfigFlag = None,
@@ -40,22 +48,24 @@ def replay(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Print a response's bytes exactly as they came, with their own timing."""
     door(ctx).say(config, home, database, None)
-    factor = _factor(speed)
+    factor = None if step else _factor(speed)
+    if decoded and raw:
+        raise UsageError("--decoded shows text and --raw bytes as they are: give one of them")
     engine = store(settings(ctx))
-    side = Side.REQUEST if request else Side.RESPONSE
-    with render.spool() as spool:
+    from proxy.replay.captured import capture
+    from proxy.replay.readable import readable
+
+    with ExitStack() as held:
         try:
-            tape = body(engine, exchange, side, spool)
+            tape = held.enter_context(capture(engine, exchange, Side.REQUEST if request else Side.RESPONSE))
+            _check_begin(tape, from_chunk)
+            pieces = readable(engine, tape) if decoded else ()
         finally:
             engine.dispose()
-        spool.seek(0)
-        began = time.monotonic()
-        with render.body_output(raw=raw) as out:
-            for at_us, data in tape.chunks(spool):
-                wait = 0.0 if factor is None else began + at_us / 1_000_000 / factor - time.monotonic()
-                if wait > 0:
-                    time.sleep(wait)
-                out.write(data)
+        if decoded:
+            _read(pieces, factor, tape.time_of(from_chunk), step=step)
+        else:
+            _play(tape, factor, from_chunk, step=step, raw=raw)
     if tape.note:
         render.note(tape.note)
     if not tape.whole:
@@ -75,81 +85,37 @@ def _factor(speed: str) -> float | None:
     return factor
 
 
-# --- a body out of the store ---
+def _check_begin(tape: Tape, from_chunk: int) -> None:
+    if from_chunk and from_chunk >= len(tape):
+        last = f"from 0 to {len(tape) - 1}" if len(tape) else "without any chunk"
+        raise UsageError(f"--from-chunk {from_chunk} is beyond the end: {tape.exchange.id} has chunks {last}")
 
 
-@dataclass(frozen=True, slots=True)
-class Tape:
-    """One side of an exchange: when each chunk came (microseconds since the exchange began) and its size.
-
-    `whole`: as far as it crossed the wire, all of it is there; `note`: what is to be known of it otherwise.
-    """
-
-    exchange: Exchange
-    headers: Pairs
-    places: list[tuple[int, int]]
-    whole: bool
-    note: str
-
-    def header(self, name: str) -> str:
-        """The values of a header, joined with commas; empty if there is none."""
-        return ", ".join(value for each, value in self.headers if each.lower() == name)
-
-    def chunks(self, spool: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Read them, in the order in which they were put into the spool."""
-        for at_us, size in self.places:
-            yield at_us, spool.read(size)
+def _play(tape: Tape, factor: float | None, from_chunk: int, *, step: bool, raw: bool) -> None:
+    chunks: Iterator[Chunk] = tape.play(factor, from_chunk)
+    with render.body_output(raw=raw) as out:
+        for chunk in _stepped(chunks, from_chunk) if step else chunks:
+            out.write(chunk.data)
 
 
-def body(engine: Engine, given: str, side: Side, spool: IO[bytes]) -> Tape:
-    """Put the recorded body of one side into the spool, so that the database is not held while somebody reads slowly.
+def _read(pieces: Iterable[Piece], factor: float | None, since_us: int, *, step: bool) -> None:
+    from proxy.cli.margin import Margin
+    from proxy.replay.captured import pace
 
-    Raises UsageError for an exchange that is not there, WiretapeError where nothing of the body was recorded.
-    """
-    from proxy.store import read
-    from proxy.store.engine import reading
-
-    places: list[tuple[int, int]] = []
-    with reading(engine) as connection:
-        exchange = read.get_exchange(connection, read.find_exchange(connection, given))
-        if exchange is None:
-            raise UsageError(f"the exchange {given} was deleted just now")
-        for chunk in read.chunks(connection, exchange.id, side):
-            spool.write(chunk.data)
-            places.append((chunk.at_us, len(chunk.data)))
-        lost = sum(gap.bytes for gap in read.gaps(connection, exchange.id) if gap.side == side)
-        # The last one of a response is the one that is not interim.
-        heads = [head for head in read.headers(connection, exchange.id) if head.side == side]
-    crossed = exchange.request_bytes if side is Side.REQUEST else exchange.response_bytes
-    if not places:
-        _refuse_empty(exchange, side, crossed + lost, answered=bool(heads))
-    headers = heads[-1].headers if heads else ()
-    return Tape(exchange, headers, places, not lost and not exchange.lost_records, _note(exchange, side, lost))
+    played = pace((piece for piece in pieces if piece.at_us >= since_us), factor, since_us)
+    margin = Margin()
+    for piece in _stepped(played, 0) if step else played:
+        margin.write(piece)
+    margin.close()
 
 
-def _refuse_empty(exchange: Exchange, side: Side, crossed: int, *, answered: bool) -> None:
-    """Raise if the body is not there, rather than empty."""
-    name = side.name.lower()
-    if side is Side.RESPONSE and not answered:
-        yet = " yet" if exchange.outcome is None else ""
-        raise WiretapeError(
-            f"{exchange.id} has no response of the upstream{yet}: `wiretape show {exchange.id}` says why"
-        )
-    if crossed or (exchange.record and exchange.outcome is None):
-        raise WiretapeError(
-            f"the {name} body of {exchange.id} was not recorded: only exchanges recorded with bodies can be replayed"
-        )
-
-
-def _note(exchange: Exchange, side: Side, lost: int) -> str:
-    name = side.name.lower()
-    said = []
-    if lost:
-        said.append(f"{render.count(lost, 'byte')} of the {name} body were not recorded")
-    if exchange.lost_records:
-        said.append(f"{render.count(exchange.lost_records, 'record')} of the exchange could not be read")
-    if exchange.masked:
-        said.append("keys in its bodies are masked")
-    if exchange.outcome is None:
-        said.append("it is still running")
-    return f"{exchange.id}: {'; '.join(said)}" if said else ""
+def _stepped(items: Iterator[Item], first: int) -> Iterator[Item]:
+    """One item for each line of standard input, until it ends or says q. What is asked goes to standard error."""
+    for number, item in enumerate(items, first):
+        print(f"[{number}  {item.at_us / 1_000_000:.3f} s] ", end="", file=sys.stderr, flush=True)  # noqa: T201 - a prompt has no line of its own
+        answer = sys.stdin.readline()
+        if not answer or answer.strip().lower() in {"q", "quit"}:
+            if not answer:
+                print(file=sys.stderr)  # noqa: T201 - ends the prompt's line
+            return
+        yield item

@@ -1,4 +1,4 @@
-"""What an exchange's end means: its outcome, what the lens is shown, and the row that its meaning becomes. Pure.
+"""What an exchange's end means: its outcome, and the row that its meaning becomes. Pure.
 
 Must not know tables or any provider.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.exchange import Outcome, WireEnd
-from proxy.interpret.meaning import Meaning, Part, Recording, Usage
+from proxy.interpret.meaning import Meaning, Part, Usage
 from proxy.interpret.price import Cost
 from proxy.interpret.usage import summed
 from proxy.store import clean
@@ -35,7 +35,6 @@ _OUTCOMES = {
     WireEnd.WORKER_DIED: Outcome.INTERRUPTED,
     WireEnd.REFUSED: Outcome.REFUSED,
 }
-_SAID_NOTHING = (WireEnd.WORKER_DIED, WireEnd.JOURNAL_ERROR)  # of when the request was sent
 _IN_COLUMNS = frozenset(
     ("input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 )
@@ -67,32 +66,6 @@ def outcome(wire_end: WireEnd | None, *, terminated: bool = False) -> Outcome:
     assert wire_end is not None, "only ended exchanges have an outcome"
     found = _OUTCOMES[wire_end]
     return Outcome.COMPLETED if terminated and found is Outcome.CLIENT_LEFT else found
-
-
-def recording(found: Recorded) -> Recording:
-    """What the lens is shown of an exchange."""
-    lost = found.unrecorded_bytes or found.lost_records
-    return Recording(
-        dialect=found.dialect or "",
-        method=found.method or "",
-        target=upstream_target(found.target_long or found.target or ""),
-        request_headers=found.request_headers,
-        status=found.status,
-        response_headers=found.response_headers,
-        request=found.request,
-        response=found.response,
-        whole=found.wire_end is WireEnd.UPSTREAM_END and not lost,
-        sent=not _never_sent(found),
-    )
-
-
-def upstream_target(target: str) -> str:
-    """A target of the data port without tags and the upstream's name: `/~a=b/openai/v1/x?y` becomes `/v1/x?y`."""
-    path, question, query = target.partition("?")
-    segments = path.split("/")[1:]
-    if segments and segments[0].startswith("~"):
-        segments = segments[1:]
-    return "/" + "/".join(segments[1:]) + question + query
 
 
 def meaning_row(found: Recorded, meaning: Meaning, cost: Cost) -> MeaningRow:
@@ -146,11 +119,6 @@ def _row(found: Recorded, ended: Outcome) -> MeaningRow:
         retrieves=found.method != "POST" and found.status != SWITCHED,
         bodiless=found.record == META,
     )
-
-
-def _never_sent(found: Recorded) -> bool:
-    """Whether nothing of it can have been counted anywhere: it did not get as far as the upstream."""
-    return found.status is None and found.request_sent_us is None and found.wire_end not in _SAID_NOTHING
 
 
 def _of_copying(found: Recorded) -> str | None:

@@ -13,10 +13,11 @@ from datetime import tzinfo
 from uuid import UUID
 
 from proxy.ingest.attempt import DEATHS, FAULTS, Attempts, Reading
-from proxy.ingest.complete import meaning_row, recording, unread_row
+from proxy.ingest.complete import meaning_row, unread_row
 from proxy.interpret.exchange import interpret
 from proxy.interpret.meaning import Meaning, Recording
 from proxy.interpret.price import Cost, Pricing
+from proxy.interpret.recorded import recording
 from proxy.log import safe
 from proxy.store import Engine
 from proxy.store.engine import reading

@@ -25,9 +25,13 @@ class Delivery:
         self.recording = recording
         self.meaning = Meaning()
         self.found = find(recording.method, path, recording.dialect)
-        self.dialect: Dialect | None = None if self.found.dialect is None else self.found.dialect(self.meaning)
+        self.dialect: Dialect | None = None if self.found.dialect is None else self.made(self.found.dialect)
         self.failed = False
         self.parsed = False
+
+    def made(self, kind: type[Dialect]) -> Dialect:
+        """A dialect that fills in the meaning."""
+        return kind(self.meaning)
 
     def note(self, problem: str | None) -> None:
         """Say why the meaning is not all there is; the first word holds."""
@@ -104,6 +108,6 @@ class Delivery:
             kind = recognised(body)
             if kind is None:
                 return False
-            self.dialect = kind(self.meaning)
+            self.dialect = self.made(kind)
             self.meaning.operation = self.meaning.operation or kind.OPERATION
         return True

@@ -28,17 +28,20 @@ _FORM = "multipart/form-data"
 
 def interpret(recording: Recording) -> Meaning:
     """What an exchange meant. Does not raise for anything that was recorded."""
-    return _Reading(recording).run()
+    return Reading(Delivery(recording)).run()
 
 
-class _Reading:
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self.delivery = Delivery(recording)
+class Reading:
+    """Of one exchange, by whoever its pieces are to be delivered to."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.recording = delivery.recording
+        self.delivery = delivery
         self.meaning = self.delivery.meaning
         self.asked: dict[str, Any] = {}
 
     def run(self) -> Meaning:
+        """Read it; once."""
         meaning, recording, delivery = self.meaning, self.recording, self.delivery
         route = delivery.found.route
         meaning.model_asked, meaning.billed_as = delivery.found.model, delivery.found.billed_as

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from proxy.interpret.failures import failure_of
 from proxy.interpret.meaning import Meaning, Media, Pairs, Text, ToolCall
@@ -70,6 +70,22 @@ class _Call:
         self.arguments = _Words()
 
 
+class Listener(Protocol):
+    """Hears an answer as it comes; without one, a dialect only collects it."""
+
+    def said(self, text: str, at_us: int) -> None:
+        """A visible piece."""
+
+    def thought(self, text: str, at_us: int) -> None:
+        """A piece of reasoning."""
+
+    def called(self, key: object, name: str | None, arguments: str) -> None:
+        """A tool call, known by its key, or more of its arguments."""
+
+    def forgotten(self) -> None:
+        """What was heard so far comes again, whole."""
+
+
 class Dialect:
     """Told first the request, then each event of a stream (or the one body), then the end.
 
@@ -83,6 +99,8 @@ class Dialect:
     ROUTES: ClassVar[tuple[Route, ...]] = ()
     OPERATION: ClassVar[str | None] = None
     """What is done where the path does not tell, but the answer is of this dialect."""
+
+    listener: Listener | None = None
 
     ENDS_BY_EVENT: ClassVar[bool] = True
     """Whether a whole stream has a terminal event, so that one without it is not complete."""
@@ -166,6 +184,8 @@ class Dialect:
             return
         if self.meaning.first_visible_us is None:
             self.meaning.first_visible_us = at_us
+        if self.listener is not None:
+            self.listener.said(text, at_us)
         self._room -= len(text)
         words = self._said.get(index)
         if words is None and len(self._said) < MAX_CALLS:
@@ -181,6 +201,8 @@ class Dialect:
             return
         if self.meaning.first_reasoning_us is None:
             self.meaning.first_reasoning_us = at_us
+        if self.listener is not None:
+            self.listener.thought(text, at_us)
         self._thinking_room -= len(text)
         if self._thinking_room >= 0:
             self._thought.add(text)
@@ -196,11 +218,10 @@ class Dialect:
             known = self._calls[key] = _Call(None, None)
         known.id = known.id or string(call)
         known.name = known.name or string(name)
-        if type(arguments) is str:
-            piece = arguments
-        elif arguments is not None:
-            piece = written(arguments)
-        else:
+        piece = arguments if type(arguments) is str else "" if arguments is None else written(arguments)
+        if self.listener is not None:
+            self.listener.called(key, known.name, piece)
+        if not piece:
             return
         self._room -= len(piece)
         if self._room >= 0:
@@ -274,6 +295,8 @@ class Dialect:
 
     def forget(self) -> None:
         """Drop what was said, thought and called so far: it comes again, whole."""
+        if self.listener is not None:
+            self.listener.forgotten()
         self._said, self._thought, self._calls = {}, _Words(), {}
         self._room = self._thinking_room = MAX_TEXT
 

@@ -104,6 +104,7 @@ class BedrockInvoke(Dialect):
                 known = BedrockConverse
             if known is not None:
                 self._inner = known(self.meaning)
+                self._inner.listener = self.listener
         return self._inner
 
     def _native(self, answer: dict[str, Any], at_us: int) -> None:

@@ -7,16 +7,13 @@ import os
 import pty
 import re
 import select
-import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,8 +22,8 @@ import msgspec
 import pytest
 
 from proxy.__main__ import run
-from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase, postgres_of
-from tests.unit.cli.recordings import record
+from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase
+from tests.support.recordings import a_copy, recorded
 
 ROOT = Path(__file__).parents[3]
 
@@ -69,39 +66,10 @@ def _alone(tmp_path: Path) -> Iterator[None]:
     time.tzset()
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A database that tests have in common, to be copied: `ids` are by the names that recordings.py gives."""
-
-    file: Path | None
-    name: str | None
-    ids: dict[str, UUID]
-
-
-@cache
-def _recorded(kind: str) -> Recorded:
-    if kind == SQLITE:
-        path = Path(tempfile.mkdtemp(prefix="recorded-")) / "wiretape.db"
-        ids = record(f"sqlite:///{path}")
-        return Recorded(path, None, ids)
-    server = postgres_of(kind)
-    name = server.new_database()
-    return Recorded(None, name, record(server.url(name)))
-
-
 @pytest.fixture
 def database(kind: str, home: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
-    """A copy of it for each test."""
-    recorded = _recorded(kind)
-    if recorded.file is not None:
-        shutil.copyfile(recorded.file, home / "wiretape.db")
-        yield SqliteDatabase(home / "wiretape.db")
-        return
-    server = postgres_of(kind)
-    copy = PostgresDatabase(kind, server.new_database(recorded.name))
-    yield copy
-    copy.close()
-    server.drop(copy.name)
+    with a_copy(kind, home / "wiretape.db") as copy:
+        yield copy
 
 
 @pytest.fixture
@@ -114,7 +82,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def ids(kind: str) -> dict[str, UUID]:
     """What is recorded, by the name that recordings.py gives it, the oldest first."""
-    return _recorded(kind).ids
+    return recorded(kind).ids
 
 
 @pytest.fixture(autouse=True)

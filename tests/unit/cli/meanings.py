@@ -14,7 +14,7 @@ from proxy.store.engine import open_engine
 from proxy.store.fulltext import index_some
 from proxy.store.rows import MeaningRow, RatingRow, TextRow
 from proxy.store.write import Writer
-from tests.unit.cli.recordings import HOSTILE
+from tests.support.recordings import HOSTILE
 
 LINES = [
     {"kind": "cache_read", "amount": 1280, "rate": "0.075", "pico": 96_000_000, "model": "gpt-4o-mini"},

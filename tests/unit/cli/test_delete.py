@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.recordings import EVENTS, newest_first
 from tests.unit.cli.conftest import Command
-from tests.unit.cli.recordings import EVENTS, newest_first
 
 Ids = dict[str, UUID]
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from tests.support.recordings import EVENTS, PACKED, newest_first, oldest_first
 from tests.unit.cli.conftest import Command, Ran, tame
-from tests.unit.cli.recordings import EVENTS, PACKED, newest_first, oldest_first
 
 Ids = dict[str, UUID]
 

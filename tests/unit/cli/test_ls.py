@@ -11,8 +11,8 @@ from proxy.store.engine import open_engine
 from proxy.store.rows import ExchangeRow
 from proxy.store.write import Writer
 from tests.support.databases import SqliteDatabase
+from tests.support.recordings import newest_first
 from tests.unit.cli.conftest import Command, tame
-from tests.unit.cli.recordings import newest_first
 
 Ids = dict[str, UUID]
 

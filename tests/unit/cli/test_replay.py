@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,8 +15,8 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.recordings import EVENTS, HOSTILE, HOSTILE_CHUNKS, PACKED
 from tests.unit.cli.conftest import ROOT, Command, tame
-from tests.unit.cli.recordings import EVENTS, HOSTILE, HOSTILE_CHUNKS
 
 Ids = dict[str, UUID]
 
@@ -134,3 +135,57 @@ def test_a_speed_that_is_none(wiretape: Command, speed: str) -> None:
     ran = wiretape("replay", "last", "--speed", speed)
     assert (ran.code, ran.out) == (2, b"")
     assert "instant" in ran.err
+
+
+# From the midst, step by step, and to be read
+
+
+def test_from_a_chunk_on(wiretape: Command, ids: Ids) -> None:
+    ran = wiretape("replay", ids["stream"], "--speed", "instant", "--from-chunk", 2)
+    assert (ran.code, ran.out) == (0, b"".join(EVENTS[2:]))
+    beyond = wiretape("replay", ids["stream"], "--from-chunk", len(EVENTS))
+    assert (beyond.code, beyond.out) == (2, b"")
+    assert "from 0 to 4" in beyond.err
+
+
+def test_from_a_chunk_on_nobody_waits_for_those_before(
+    wiretape: Command, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    wiretape("replay", ids["stream"], "--from-chunk", 4)
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 0.1
+
+
+def test_step_by_step(wiretape: Command, ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\nq\n"))
+    ran = wiretape("replay", ids["stream"], "--step")
+    assert (ran.code, ran.out) == (0, b"".join(EVENTS[:2]))
+    assert ran.err == "[0  0.100 s] [1  0.200 s] [2  0.300 s] "
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert wiretape("replay", ids["stream"], "--step", "--from-chunk", 3).out == EVENTS[3], "until the input ends"
+
+
+def test_to_be_read(wiretape: Command, ids: Ids) -> None:
+    ran = wiretape("replay", ids["packed"], "--decoded", "--speed", "instant")
+    assert ran.code == 0
+    assert ran.lines[0] == "    0.100 s | event: message"
+    assert [line[14:] for line in ran.lines] == PACKED.decode()[:-1].split("\n")
+
+
+def test_a_coding_that_is_broken_is_said_where_it_broke(wiretape: Command, ids: Ids) -> None:
+    ran = wiretape("replay", ids["broken"], "--decoded", "--speed", "instant")
+    assert ran.lines[-1] == "    0.100 s ! the gzip data ends too early"
+
+
+def test_what_is_read_is_never_obeyed(wiretape: Command, ids: Ids) -> None:
+    for side in ((), ("--request",)):
+        ran = wiretape("replay", ids["hostile"], "--decoded", "--speed", "instant", *side)
+        assert tame(ran.out)
+        assert "\\x1b" in ran.text
+
+
+def test_bytes_are_either_raw_or_read(wiretape: Command, ids: Ids) -> None:
+    ran = wiretape("replay", ids["stream"], "--decoded", "--raw")
+    assert (ran.code, ran.out) == (2, b"")

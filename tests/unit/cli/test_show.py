@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.recordings import EVENTS, HOSTILE_CHUNKS, HOSTILE_LATIN
 from tests.unit.cli.conftest import Command, tame
-from tests.unit.cli.recordings import EVENTS, HOSTILE_CHUNKS, HOSTILE_LATIN
 
 Ids = dict[str, UUID]
 

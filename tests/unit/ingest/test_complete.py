@@ -9,8 +9,7 @@ from uuid import UUID
 import pytest
 
 from proxy.exchange import Outcome, WireEnd
-from proxy.ingest.complete import META, meaning_row, outcome, recording, unread_row, upstream_target
-from proxy.interpret.exchange import interpret
+from proxy.ingest.complete import META, meaning_row, outcome, unread_row
 from proxy.interpret.meaning import Failure, Meaning, Part, RateLimit, Rating, Text, ToolCall, Usage
 from proxy.interpret.price import Cost, Line
 from proxy.store.rows import RatingRow, TextRow
@@ -23,24 +22,6 @@ def recorded(**fields: Any) -> Recorded:
     usual |= {"size": 1, "chunks": 1, "unrecorded_bytes": 0, "lost_records": 0, "started_us": 0, "request_sent_us": 5}
     usual |= {"request_headers": (), "response_headers": (), "request": (), "response": ()}
     return Recorded(**(usual | fields))
-
-
-@pytest.mark.parametrize(
-    ("recorded_target", "expected"),
-    [
-        ("/openai/v1/chat/completions", "/v1/chat/completions"),
-        ("/openai/v1/models?limit=5&x=a/b", "/v1/models?limit=5&x=a/b"),
-        ("/~project=search,env=ci/openai/v1/x", "/v1/x"),
-        ("/openai", "/"),
-        ("/openai?x=/1", "/?x=/1"),
-        ("/~a=b", "/"),
-        ("/", "/"),
-        ("", "/"),
-        ("/gemini//v1beta/models/x:generateContent", "//v1beta/models/x:generateContent"),
-    ],
-)
-def test_the_target_at_the_upstream(recorded_target: str, expected: str) -> None:
-    assert upstream_target(recorded_target) == expected
 
 
 def test_outcomes() -> None:
@@ -126,21 +107,6 @@ def test_without_bodies_no_text_is_kept() -> None:
 )
 def test_what_failed(fields: dict[str, Any], error: Failure | None, failed: bool) -> None:
     assert meaning_row(recorded(**fields), Meaning(error=error), Cost()).failed is failed
-
-
-@pytest.mark.parametrize(
-    ("fields", "sent"),
-    [
-        ({"status": None, "request_sent_us": None, "wire_end": WireEnd.REFUSED}, False),
-        ({"status": None, "request_sent_us": None, "wire_end": WireEnd.UPSTREAM_ERROR}, False),
-        ({"status": None, "request_sent_us": None, "wire_end": WireEnd.WORKER_DIED}, True),
-        ({"status": None, "wire_end": WireEnd.CLIENT_LEFT}, True),
-    ],
-)
-def test_what_never_reached_the_upstream_was_not_counted_there(fields: dict[str, Any], sent: bool) -> None:
-    shown = recording(recorded(target="/openai/v1/chat/completions", **fields))
-    assert shown.sent is sent
-    assert interpret(shown).usage_state == ("missing" if sent else "none")
 
 
 @pytest.mark.parametrize(

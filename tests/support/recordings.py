@@ -1,11 +1,17 @@
-"""The exchanges that the commands are tried on, hostile ones among them."""
+"""The exchanges that readers are tried on, hostile ones among them."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -15,6 +21,7 @@ from proxy.store.engine import open_engine
 from proxy.store.migrate import upgrade
 from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow, HeadRow, JournalRow, Pairs
 from proxy.store.write import Writer
+from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase, postgres_of
 
 HOUR_US = 3_600_000_000
 WORKER = UUID("0190a1b2-0000-7000-8000-000000000001")
@@ -24,6 +31,41 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x00\u202egnp.\u2028\r\x7f\x08end"
 HOSTILE_LATIN = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x7f\x08end"
 HOSTILE_CHUNKS = [b"\x1b[31mred\x07 \x00 \xff\xfe \x9b1m\r\n\t", HOSTILE.encode(), b"\xe2\x82", b"\xac paid\n"]
 PACKED = b"event: message\ndata: packed\n\n" * 20
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A database that tests have in common, to be copied: `ids` by the names below, the oldest first."""
+
+    file: Path | None
+    name: str | None
+    ids: dict[str, UUID]
+
+
+@cache
+def recorded(kind: str) -> Recorded:
+    """The one of this process for a kind of database."""
+    if kind == SQLITE:
+        path = Path(tempfile.mkdtemp(prefix="recorded-")) / "wiretape.db"
+        return Recorded(path, None, record(f"sqlite:///{path}"))
+    server = postgres_of(kind)
+    name = server.new_database()
+    return Recorded(None, name, record(server.url(name)))
+
+
+@contextmanager
+def a_copy(kind: str, path: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
+    """A copy of it; `path` is where a file goes."""
+    original = recorded(kind)
+    if original.file is not None:
+        shutil.copyfile(original.file, path)
+        yield SqliteDatabase(path)
+        return
+    server = postgres_of(kind)
+    copy = PostgresDatabase(kind, server.new_database(original.name))
+    yield copy
+    copy.close()
+    server.drop(copy.name)
 
 
 def record(url: str) -> dict[str, UUID]:
