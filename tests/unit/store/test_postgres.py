@@ -247,7 +247,7 @@ def test_limits_that_the_server_sets_are_told_by_name(engine: Engine, place: Pos
     def stand_still() -> None:
         with writing(engine) as connection:
             backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-            # Last words that come together with this statement's answer, or cross the next statement, are lost on libpq.
+            # Last words that come with this statement's answer, or cross the next statement, are lost on libpq.
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '500ms'")
             until(lambda: born(backend) == 0)
             connection.exec_driver_sql("SELECT 1")
