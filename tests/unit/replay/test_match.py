@@ -166,6 +166,11 @@ def test_any_bytes_have_a_form(one: bytes, other: bytes, kind: str) -> None:
         same(request(one, headers=headers), request(other, headers=headers))
 
 
+def test_names_with_dots_are_no_paths() -> None:
+    bodies = [{"a.b": 1}, {"a": {"b": 1}}, {'["a.b"]': 1}, {"a[0]": 1}, {"a": [1]}, {"": 1}, [1], {"[0]": 1}]
+    assert len({form(request(body)).key for body in bodies}) == len(bodies)
+
+
 def test_json_that_is_nested_too_deep_is_bytes() -> None:
     deep = b"[" * 100_000
     assert same(request(deep), request(deep), ignore_json=("**.id",))
