@@ -44,7 +44,7 @@ def told(values: Mapping[str, object]) -> bytes:
 
 def run(role: str, values: bytes, own: Own) -> None:
     """Run a role until it is told to stop. Raises what the role raises."""
-    {"forward": _forward, "ingest": _ingest, "console": _console}[role](values, own)
+    {"forward": _forward, "ingest": _ingest, "console": _console, "playback": _playback}[role](values, own)
 
 
 def _forward(values: bytes, own: Own) -> None:
@@ -64,6 +64,13 @@ def _console(values: bytes, own: Own) -> None:
     from proxy.console.run import ConsoleOptions, run
 
     run(_options(ConsoleOptions, values, listener=own.listener, lifeline=own.lifeline, on_serving=own.on_serving))
+
+
+def _playback(values: bytes, own: Own) -> None:
+    from proxy.replay.run import PlaybackOptions, run
+
+    raise_file_limit()
+    run(_options(PlaybackOptions, values, listener=own.listener, lifeline=own.lifeline, on_serving=own.on_serving))
 
 
 def _options(kind: type[T], values: bytes, **own: object) -> T:

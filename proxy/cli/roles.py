@@ -28,6 +28,7 @@ from proxy.cli.door import (
     door,
     settings,
 )
+from proxy.errors import UsageError
 
 if TYPE_CHECKING:
     from proxy.config import Settings, UpstreamSettings
@@ -43,7 +44,7 @@ AnonymousFlag = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (serve, forward, ingest, console):
+    for command in (serve, forward, ingest, console, playback):
         app.command()(command)
 
 
@@ -129,6 +130,28 @@ def console(
     process.run("console", console_values(chosen), own)
 
 
+def playback(
+    ctx: typer.Context,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    database: DatabaseFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+) -> None:
+    """Playback alone: what was recorded answers in the place of its upstreams."""
+    here = door(ctx)
+    here.say(config, home, database, None)
+    here.set("playback", host=host, port=port)
+    chosen = _open(ctx, "playback")
+    check_database_file(chosen.database)
+    from proxy.cli import start
+
+    listener = start.listen_playback(chosen)
+    port = listener.getsockname()[1]
+    own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
+    process.run("playback", playback_values(chosen), own)
+
+
 def _open(ctx: typer.Context, role: str) -> Settings:
     """The settings of a role, its home made and its log open."""
     check_installation()
@@ -143,8 +166,11 @@ def _open(ctx: typer.Context, role: str) -> Settings:
 # Settings become values, by the names that the roles' options have
 
 
-def forward_values(settings: Settings) -> bytes:
-    """What a forward worker is told. Raises UsageError for a key that cannot be read."""
+def forward_values(settings: Settings, playback_port: int | None = None) -> bytes:
+    """What a forward worker is told; `playback_port` where it is not the configured one.
+
+    Raises UsageError for a key that cannot be read, and where playback cannot be found.
+    """
     from proxy.config import fingerprint_key
 
     hints = {name: presets.template_hint(name) for name in presets.TEMPLATES if name not in settings.upstreams}
@@ -152,7 +178,7 @@ def forward_values(settings: Settings) -> bytes:
         {
             "home": settings.home,
             "node": socket.gethostname(),
-            "upstreams": [_upstream(name, each) for name, each in settings.upstreams.items()],
+            "upstreams": [_upstream(settings, name, playback_port) for name in settings.upstreams],
             "templates": {name: hint for name, hint in hints.items() if hint is not None},
             "fingerprint_key": fingerprint_key(settings.home, os.environ),
             "redact_headers": settings.record.redact_headers,
@@ -181,7 +207,8 @@ def _limits(settings: Settings) -> dict[str, object]:
     }
 
 
-def _upstream(name: str, upstream: UpstreamSettings) -> dict[str, object]:
+def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[str, object]:
+    upstream = settings.upstreams[name]
     timeouts = {
         "connect": upstream.connect_timeout,
         "first_byte": upstream.first_byte_timeout,
@@ -195,7 +222,48 @@ def _upstream(name: str, upstream: UpstreamSettings) -> dict[str, object]:
         "drain": upstream.on_client_leave == "drain",
         "record": upstream.record,
         "ca_file": upstream.ca_file,
+        "playback": _playback_of(settings, upstream, playback_port),
     }
+
+
+def _playback_of(settings: Settings, upstream: UpstreamSettings, port: int | None) -> tuple[str, int] | None:
+    if upstream.mode != "playback":
+        return None
+    port = settings.playback.port if port is None else port
+    if not port:
+        raise UsageError("playback.port is 0, which tells nobody where it is: set it, or use `wiretape serve`")
+    return settings.playback.host, port
+
+
+def plays(settings: Settings) -> bool:
+    """Whether any upstream is answered out of what was recorded."""
+    return any(upstream.mode == "playback" for upstream in settings.upstreams.values())
+
+
+def playback_values(settings: Settings) -> bytes:
+    """What playback is told."""
+    from proxy.forward.redact import SECRET_QUERY
+
+    here = settings.playback
+    secret = {name.decode() for name in SECRET_QUERY} | {name.lower() for name in settings.record.redact_query}
+    rules = {
+        "ignore_json": here.ignore_json,
+        "ignore_headers": here.ignore_headers,
+        "match_headers": here.match_headers,
+        "normalise": here.normalise,
+        "secret_query": sorted(secret),
+    }
+    return process.told(
+        {
+            "home": settings.home,
+            "database": settings.database,
+            "rules": rules,
+            "order": here.order,
+            "speed": here.speed,
+            "session": here.session,
+            "tag": here.tag,
+        }
+    )
 
 
 def ingest_values(settings: Settings, *, create: bool, patient: bool = False) -> bytes:

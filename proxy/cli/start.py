@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ import typer
 
 from proxy import presets
 from proxy.cli.door import check_database_file
-from proxy.cli.roles import DRAIN_TIMEOUT, console_values, forward_values, ingest_values
+from proxy.cli.roles import DRAIN_TIMEOUT, console_values, forward_values, ingest_values, playback_values, plays
 from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
 from proxy.config import Settings, fingerprint_key
 from proxy.errors import UsageError
@@ -54,12 +54,22 @@ def everything(settings: Settings) -> int:
         existing = prepare_database(settings.database)
         if not shares(settings.database):
             _await_ingest(home)
-        with listen_data(settings) as data, listen_console(settings) as console:
+        with ExitStack() as open_ports:
+            data = open_ports.enter_context(listen_data(settings))
+            console = open_ports.enter_context(listen_console(settings))
+            listeners = [console]
+            roles = [role("console", console_values(settings), console)]
+            port = None
+            if plays(settings):
+                playback = open_ports.enter_context(listen_playback(settings))
+                listeners.append(playback)
+                roles.append(role("playback", playback_values(settings), playback))
+                port = playback.getsockname()[1]
             welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
             mention_proxies()
             ingest = ingest_stage(ingest_values(settings, create=not existing), home, patience=DRAIN_TIMEOUT)
-            last = Stage((role("console", console_values(settings), console),), MARGIN, listeners=(console,))
-            stages = [_forwards(settings, data), ingest, last]
+            last = Stage(tuple(roles), MARGIN, listeners=tuple(listeners))
+            stages = [_forwards(settings, data, port), ingest, last]
             return Supervisor(home, "serve", stages, environment(), lambda: show(welcome)).run()
 
 
@@ -98,9 +108,10 @@ def mention_proxies() -> None:
         _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
 
 
-def _forwards(settings: Settings, listener: socket.socket) -> Stage:
+def _forwards(settings: Settings, listener: socket.socket, playback_port: int | None = None) -> Stage:
     here = settings.forward
-    return forward_stage(forward_values(settings), listener, workers=here.workers, grace=here.shutdown_grace)
+    values = forward_values(settings, playback_port)
+    return forward_stage(values, listener, workers=here.workers, grace=here.shutdown_grace)
 
 
 # Ports and locks
@@ -116,6 +127,12 @@ def listen_console(settings: Settings) -> socket.socket:
     """The console's port, bound. Raises UsageError."""
     here = settings.console
     return _patiently(settings.home, "console", lambda: _listen(here.host, here.port, "console", "console"))
+
+
+def listen_playback(settings: Settings) -> socket.socket:
+    """Playback's port, bound. Raises UsageError."""
+    here = settings.playback
+    return _patiently(settings.home, "playback", lambda: _listen(here.host, here.port, "playback", "playback"))
 
 
 class _Taken(UsageError):

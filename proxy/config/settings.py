@@ -36,6 +36,8 @@ from proxy.config.values import (
     OptionalRate,
     OptionalSize,
     Size,
+    Speed,
+    Tag,
     TimeZone,
     UpstreamUrl,
     database_url,
@@ -159,6 +161,37 @@ class UpstreamSettings(_Section):
     record: Literal["all", "meta", "none"] = Field(
         default="all", description="What is recorded: all of it, all but bodies, or nothing."
     )
+    mode: Literal["live", "playback"] = Field(
+        default="live", description="Ask the upstream, or (`playback`) what was recorded of it: nobody else is asked."
+    )
+
+
+class PlaybackSettings(_Section):
+    """What answers for upstreams in the mode `playback`."""
+
+    host: Host = Field(default="127.0.0.1", description="Address of playback.")
+    port: Port = Field(default=8802, description="Port of playback; 0 takes any free one.")
+    speed: Speed = Field(
+        default=None, validate_default=True, description="So many times as fast as it came, or `instant`."
+    )
+    order: Literal["sequence", "repeat_last", "any"] = Field(
+        default="sequence",
+        description="Of equal requests: each recording once, then the last again and again, or each in its turn.",
+    )
+    session: str | None = Field(default=None, description="Only what was recorded in this session is played.")
+    tag: Tag = Field(default=None, description="Only what was recorded with this tag, NAME=VALUE, is played.")
+    ignore_json: Names = Field(default=(), description="Places in JSON bodies that do not count, such as **.id.")
+    ignore_headers: Names = Field(default=(), description="Headers that do not count.")
+    match_headers: Names = Field(default=(), description="More headers that count.")
+    normalise: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of a regular expression and what stands for it, for times and ids in any text."
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> PlaybackSettings:
+        if not loopback(self.host):
+            raise PydanticCustomError("host", "reaches beyond this machine; playback is for this machine alone")
+        return self
 
 
 class PriceSettings(_Section):
@@ -240,6 +273,7 @@ class Settings(_Section):
     console: ConsoleSettings = ConsoleSettings()
     record: RecordSettings = RecordSettings()
     retention: RetentionSettings = RetentionSettings()
+    playback: PlaybackSettings = PlaybackSettings()
     upstreams: dict[str, UpstreamSettings] = {}
     prices: dict[str, PriceSettings] = {}
     source: Path | None = None
@@ -275,6 +309,7 @@ _SECTIONS: dict[tuple[str, ...], type[_Section]] = {
     ("console",): ConsoleSettings,
     ("record",): RecordSettings,
     ("retention",): RetentionSettings,
+    ("playback",): PlaybackSettings,
     (UPSTREAMS, ANY_UPSTREAM): UpstreamSettings,
     (PRICES, ANY_MODEL): PriceSettings,
 }

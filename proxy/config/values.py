@@ -5,6 +5,7 @@ Each reader raises ValueError with the end of a sentence that begins with the ke
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -161,6 +162,29 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _speed(value: object) -> float | None:
+    """So many times as fast; None: without waiting."""
+    if value is None or value == "instant":
+        return None
+    try:
+        speed = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        speed = math.nan
+    if not (math.isfinite(speed) and speed > 0):
+        raise ValueError('must be a number above 0, such as 2 or 0.5, or "instant"')
+    return speed
+
+
+def _tag(value: object) -> tuple[str, str] | None:
+    """NAME=VALUE as a pair."""
+    if value is None or (isinstance(value, tuple) and len(value) == 2):
+        return value
+    name, equals, text = value.partition("=") if isinstance(value, str) else ("", "", "")
+    if not name or not equals:
+        raise ValueError('must be a tag, such as "project=search"')
+    return name, text
+
+
 def _host(value: object) -> str:
     if isinstance(value, str):
         text = value.strip().removeprefix("[").removesuffix("]")
@@ -286,6 +310,14 @@ OptionalRate = Annotated[
 ]
 OptionalFile = Annotated[
     Path | None, BeforeValidator(_file), PlainSerializer(lambda path: "none" if path is None else str(path))
+]
+Speed = Annotated[
+    float | None, BeforeValidator(_speed), PlainSerializer(lambda speed: "instant" if speed is None else speed)
+]
+Tag = Annotated[
+    tuple[str, str] | None,
+    BeforeValidator(_tag),
+    PlainSerializer(lambda tag: None if tag is None else "=".join(tag), when_used="json"),
 ]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Host = Annotated[str, BeforeValidator(_host)]

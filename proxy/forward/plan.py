@@ -117,13 +117,17 @@ class Planner:
         passed = headers.to_upstream(asked, destination.host, strip_attribution=self._policy.strip_attribution)
         place = asked.length_at
         shown = redactor.headers(asked.headers)
-        before, after = encode_head(asked.method, found.target, passed), b""
+        target = found.target
+        if destination.whole:
+            target = asked.target
+            passed += [] if session is None else [(b"x-wiretape-session", session.encode("utf-8", "replace"))]
+        before, after = encode_head(asked.method, target, passed), b""
         if place >= 0:
             before, after = _cut_out(before, asked.headers[place])
         return Plan(
             destination=destination,
             record=record,
-            target=found.target,
+            target=target,
             before=before,
             after=after,
             method=asked.method.decode(),

@@ -37,6 +37,7 @@ class Destination:
     origin: int
     record: str  # all, meta or none
     drain: bool  # read on when the client leaves
+    whole: bool = False  # it gets the target as it came, tags and name and all
 
 
 @dataclass(frozen=True, slots=True)

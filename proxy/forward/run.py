@@ -41,7 +41,10 @@ _log = logging.getLogger("forward")
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOptions:
-    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one."""
+    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
+
+    `playback` is where recordings answer instead of it: nothing goes to `url` then.
+    """
 
     name: str
     url: str
@@ -50,6 +53,7 @@ class UpstreamOptions:
     drain: bool
     record: str
     ca_file: Path | None = None
+    playback: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ def run(options: Options) -> None:
 
 def destination(options: UpstreamOptions) -> Destination:
     """The route's end for a configured upstream. Raises UsageError for a ca_file that is of no use."""
+    if options.playback is not None:
+        return _played(options, *options.playback)
     if options.url == "demo:":
         demo = DemoUpstream()
         return Destination(
@@ -112,6 +118,21 @@ def destination(options: UpstreamOptions) -> Destination:
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
+    )
+
+
+def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
+    """Its recordings in its place; no word of its address gets further than this."""
+    return Destination(
+        name=options.name,
+        dialect=options.dialect,
+        upstream=PooledUpstream(host, port, None, options.timeouts),
+        host=f"{host}:{port}".encode(),
+        base_path=b"",
+        origin=Origin.PLAYBACK,
+        record=options.record,
+        drain=options.drain,
+        whole=True,
     )
 
 

@@ -31,11 +31,14 @@ HEADERS = (
     "openai-organization",
     "openai-project",
     "range",
+    "sec-websocket-extensions",
     "sec-websocket-protocol",
+    "upgrade",
 )
 """What counts of a request's headers, unless a rule says otherwise."""
 
 REDACTED = "redacted:"
+_ANYTHING = "*/*"  # an Accept that asks for nothing
 _BOUNDARY = re.compile(r'boundary="?([^";]{1,200})"?', re.IGNORECASE)
 _SHOWN = 200  # characters of a value in a difference
 _MOST = 50  # differences that are told
@@ -97,7 +100,7 @@ class Matcher:
         kind = value_of(request.headers, "content-type") or ""
         for name in sorted(self._headers):
             said = joined(request.headers, name)
-            if said and not said.startswith(REDACTED):
+            if said and said != _ANYTHING and not said.startswith(REDACTED):
                 fields[f"header {name}"] = self._plain(_BOUNDARY.sub("", said).rstrip("; "))
         fields |= self._body(request, kind)
         text = msgspec.json.encode(sorted(fields.items()))
@@ -166,12 +169,12 @@ def differences(asked: Canonical, recorded: Canonical) -> list[Difference]:
 
 def nearest(asked: Canonical, recordings: Iterable[Canonical]) -> Canonical | None:
     """The one that has most in common with what is asked, the earlier where two are equally near."""
-    ours = set(asked.fields.items())
-
     def distance(other: Canonical) -> tuple[bool, bool, int]:
-        theirs = set(other.fields.items())
+        theirs = other.fields
+        places = theirs.keys() | asked.fields.keys()
         of_other_kind = other.fields["method"] != asked.fields["method"]
-        return other.fields["path"] != asked.fields["path"], of_other_kind, len(ours ^ theirs)
+        unlike = sum(theirs.get(place) != asked.fields.get(place) for place in places)
+        return theirs["path"] != asked.fields["path"], of_other_kind, unlike
 
     return min(recordings, key=distance, default=None)
 

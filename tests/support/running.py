@@ -124,6 +124,11 @@ class Running:
         return self._address("forward")
 
     @property
+    def port(self) -> int:
+        """Of the data port."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def console(self) -> str:
         """Of the console, without a slash at the end."""
         return self._address("console")

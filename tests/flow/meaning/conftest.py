@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from proxy.presets import DIALECTS
+from tests.support.asking import ask
 from tests.support.here import run_here
-from tests.support.rawhttp import Peer, RawHeaders, RawUpstream, connect
-from tests.support.running import Running, serving
-from tests.support.streams import Stream, names, serve, streams
-from tests.support.websocket import handshake
-
-KEY = b"sk-test-0123456789abcdefghij"
+from tests.support.rawhttp import Peer, RawUpstream
+from tests.support.running import serving
+from tests.support.streams import names, serve, streams
 
 
 @dataclass(frozen=True)
@@ -38,34 +36,6 @@ class Sent:
         return found
 
 
-def _ask(wiretape: Running, stream: Stream, origin: RawUpstream) -> str:
-    """Send the stream's request and read all of the answer; the exchange's id."""
-    port = int(wiretape.url.rpartition(":")[2])
-    target = f"/{stream.dialect}{stream.target}".encode()
-    with connect(port) as client:
-        if stream.socket:
-            client.send(handshake(target, b"Authorization: Bearer " + KEY), stream.sent or b"")
-            _, headers = client.read_head()
-            return _drained(client, headers, origin)
-        client.send(b"%s %s HTTP/1.1\r\nHost: h\r\n" % (stream.method.encode(), target))
-        client.send(b"Authorization: Bearer %s\r\nConnection: close\r\n" % KEY)
-        client.send(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(stream.request))
-        client.send(stream.request)
-        _, headers = client.read_head()
-        return _drained(client, headers, origin)
-
-
-def _drained(client: Peer, headers: RawHeaders, origin: RawUpstream) -> str:
-    while True:
-        try:
-            client.read_some()
-        except AssertionError:  # it ended, well or not
-            break
-    client.close()
-    origin.wait_idle()
-    return next(value.decode() for name, value in headers if name.lower() == b"x-wiretape-exchange")
-
-
 @pytest.fixture(scope="package")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     folder = tmp_path_factory.mktemp("meaning")
@@ -81,7 +51,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
         with serving(folder, config=config) as wiretape:
             for name in every:
                 now = name
-                ids[name] = _ask(wiretape, streams()[name], origin)
+                ids[name] = ask(wiretape.port, streams()[name]).id
+                origin.wait_idle()
             wiretape.wait_stored(len(every))
             home = wiretape.home
             wiretape.stop()

@@ -1,0 +1,64 @@
+"""The recordings of a store that can answer, found once: their requests are read, their answers stay where they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from proxy.exchange import Origin
+from proxy.interpret.recorded import upstream_target
+from proxy.replay.answer import is_playable
+from proxy.replay.library import Recording
+from proxy.replay.match import Matcher, Request
+from proxy.store import Engine
+from proxy.store.engine import reading
+from proxy.store.read import Filters, list_exchanges
+from proxy.store.rows import Exchange
+from proxy.store.unread import Recorded, recorded
+
+_log = logging.getLogger("playback")
+
+MOST = 100_000
+"""Exchanges that are looked at, the newest ones."""
+
+_PAGE = 500
+
+
+def catalogue(engine: Engine, matcher: Matcher, filters: Filters, most: int = MOST) -> list[Recording]:
+    """The recordings that pass, the oldest first."""
+    found: list[Recording] = []
+    seen = 0
+    for page in _pages(engine, filters):
+        seen += len(page)
+        playable = {each.id: each for each in page if each.origin is not Origin.PLAYBACK and is_playable(each)}
+        with reading(engine) as connection:
+            found += [_recording(matcher, each) for each in recorded(connection, list(playable))]
+        if seen >= most:
+            _log.warning("only the newest %d exchanges are played: narrow them by a session or a tag", seen)
+            break
+    return sorted(found, key=lambda each: each.id)
+
+
+def _pages(engine: Engine, filters: Filters) -> Iterator[list[Exchange]]:
+    before: UUID | None = None
+    while True:
+        with reading(engine) as connection:
+            page = list_exchanges(connection, filters, _PAGE, before)
+        if not page:
+            return
+        yield page
+        before = page[-1].id
+
+
+def _recording(matcher: Matcher, found: Recorded) -> Recording:
+    method, target = found.method or "", upstream_target(found.target_long or found.target or "")
+    switched = found.status == 101  # what the client said then is no body
+    body = b"" if switched else _joined(found.request)
+    request = Request(method, target, found.request_headers, body)
+    title = f"{method} {target.partition('?')[0]}"
+    return Recording(found.id, found.upstream or "", title, matcher.canonical(request))
+
+
+def _joined(pieces: Iterable[tuple[int, bytes]]) -> bytes:
+    return b"".join(data for _, data in pieces)

@@ -1,0 +1,142 @@
+"""The role `playback`: serves recordings on a port of its own until it is told to stop.
+
+It makes no connection but to the database, and that at the beginning and for what is played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import uvicorn
+import uvloop
+
+from proxy.replay.answer import Answer, load
+from proxy.replay.catalogue import catalogue
+from proxy.replay.library import Library, Order
+from proxy.replay.match import Matcher, Rules
+from proxy.replay.playback import Playback
+from proxy.status import StatusFile
+from proxy.store import Engine
+from proxy.store.engine import check_version, open_engine
+from proxy.store.read import Filters
+from proxy.wire.limits import Limits
+from proxy.wire.server import ServerProtocol
+
+_log = logging.getLogger("playback")
+
+GRACE = 2  # seconds for answers under way when it is told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackOptions:
+    """Plain values out of the configuration. `session` and `tag` (NAME=VALUE) narrow what is played, `speed` None is
+    without waiting. `lifeline` is a descriptor whose end-of-file means: stop."""
+
+    home: Path
+    database: str
+    listener: socket.socket
+    rules: Rules
+    order: Order = "sequence"
+    speed: float | None = None
+    session: str | None = None
+    tag: tuple[str, str] | None = None
+    lifeline: int | None = None
+    on_serving: Callable[[], None] = field(default=lambda: None)
+
+
+def run(options: PlaybackOptions) -> None:
+    """Serve until SIGTERM, SIGINT or the lifeline's end. Raises UsageError, DatabaseAway before it serves."""
+    matcher = Matcher(options.rules)
+    engine = open_engine(options.database, create=False)
+    try:
+        check_version(engine)
+        recordings = catalogue(engine, matcher, Filters(session=options.session, tag=options.tag))
+        playback = Playback(Library(recordings, options.order), matcher, partial(_load, engine), options.speed)
+        _tell(playback)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(playback, options))
+    finally:
+        engine.dispose()
+
+
+async def _load(engine: Engine, recording: UUID) -> Answer | None:
+    return await asyncio.get_running_loop().run_in_executor(None, load, engine, recording)
+
+
+def _tell(playback: Playback) -> None:
+    equal = playback.library.report().equal
+    _log.info("%d recordings can be played", len(playback.library))
+    if equal:
+        _log.warning("%d requests were recorded more than once: they are answered in that order", len(equal))
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
+        yield
+
+
+async def _never(scope: object, receive: object, send: object) -> None:
+    raise NotImplementedError("every request is taken before it gets here")
+
+
+async def _serve(playback: Playback, options: PlaybackOptions) -> None:
+    server = _Server(
+        uvicorn.Config(
+            _never,
+            # uvicorn only calls it, whatever it is
+            http=partial(ServerProtocol, Limits(), playback.refuse, take=playback.take),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if options.lifeline is not None:
+            loop.remove_reader(options.lifeline)
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop)
+    if options.lifeline is not None:
+        loop.add_reader(options.lifeline, stop)
+    status = StatusFile(options.home, "playback")
+    telling = loop.create_task(_report(server, status, playback, options))
+    try:
+        await server.serve(sockets=[options.listener])
+    finally:
+        telling.cancel()
+        playback.stop()
+        status.remove()
+
+
+async def _report(server: uvicorn.Server, status: StatusFile, playback: Playback, options: PlaybackOptions) -> None:
+    address = list(options.listener.getsockname()[:2])
+    announced = False
+    while True:
+        if server.started and not announced:
+            announced = True
+            options.on_serving()
+        facts = {"recordings": len(playback.library), "played": playback.played, "missed": playback.missed}
+        status.write({"address": address if announced else None, **facts})
+        await asyncio.sleep(1.0 if announced else 0.02)

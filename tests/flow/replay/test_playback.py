@@ -1,0 +1,122 @@
+"""Playback: every recorded stream again, byte for byte, from a machine without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.presets import DIALECTS
+from tests.support.asking import Heard, ask
+from tests.support.here import run_here
+from tests.support.rawhttp import Peer, RawUpstream
+from tests.support.running import Running, serving
+from tests.support.streams import names, serve, streams
+
+MODE = 'mode = "playback"'
+
+
+def _config(url: str, *more: str) -> str:
+    lines = "\n".join(line for line in more if line == MODE)
+    rest = "\n".join(line for line in more if line != MODE)
+    upstreams = "".join(f'[upstreams.{name}]\nurl = "{url}"\n{lines}\n' for name in DIALECTS)
+    return f"{upstreams}\n[playback]\nport = 0\n{rest}\n"
+
+
+def _parts(heard: Heard) -> tuple[bytes, bytes, bytes]:
+    """The head, the body without its framing, and what of the framing is behind it: how it ended.
+
+    Where chunks are cut is not the upstream's word: what it sent in two writes may arrive in one.
+    """
+    head, _, rest = heard.received.partition(b"\r\n\r\n")
+    if b"\r\ntransfer-encoding: chunked" not in head.lower():
+        return head, rest, b""
+    body = b""
+    while (found := re.match(rb"([0-9a-f]+)\r\n", rest)) and (size := int(found[1], 16)):
+        body += rest[found.end() : found.end() + size]
+        rest = rest[found.end() + size + 2 :]
+    return head, body, rest
+
+
+def _body(heard: Heard) -> bytes:
+    return _parts(heard)[1]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Heard]]:
+    """A folder with a home in which all streams are recorded, and what the client got of each."""
+    folder = tmp_path_factory.mktemp("playback")
+    now = ""
+
+    def script(peer: Peer) -> None:
+        serve(peer, streams()[now])
+
+    heard = {}
+    with RawUpstream(script) as origin, serving(folder, config=_config(origin.url)) as wiretape:
+        for now in names():
+            heard[now] = ask(wiretape.port, streams()[now])
+            origin.wait_idle()
+        wiretape.wait_stored(len(heard))
+        wiretape.stop()
+    return folder, heard
+
+
+@pytest.fixture(scope="module")
+def playing(recorded: tuple[Path, dict[str, Heard]]) -> Iterator[Running]:
+    """The same home, its upstreams played, and nobody at their address."""
+    left: list[Peer] = []
+    with RawUpstream(left.append) as nobody:
+        with serving(recorded[0], config=_config(nobody.url, MODE)) as wiretape:
+            yield wiretape
+            wiretape.stop()
+        assert left == [], "a request in playback went to its upstream"
+
+
+@pytest.fixture(scope="module")
+def again(playing: Running) -> dict[str, Heard]:
+    """What the client gets when it asks once more, in the same order: some of the requests are equal."""
+    return {name: ask(playing.port, streams()[name]) for name in names()}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_client_gets_the_very_bytes(
+    recorded: tuple[Path, dict[str, Heard]], again: dict[str, Heard], name: str
+) -> None:
+    assert _parts(again[name]) == _parts(recorded[1][name])
+
+
+def test_it_is_recorded_as_playback_and_costs_nothing(
+    recorded: tuple[Path, dict[str, Heard]], playing: Running, again: dict[str, Heard]
+) -> None:
+    playing.wait_stored(len(again))
+
+    def said(*words: str) -> Any:
+        return json.loads(run_here(recorded[0], *words, "--format", "json", "--home", str(playing.home)).out)
+
+    shown = said("show", again["anthropic-basic-ping-padding"].id, "--chunks", "0")
+    assert (shown["origin"], shown["outcome"]) == ("playback", "completed")
+    assert len(said("ls", "--limit", "500")) == 2 * len(again)
+    first, second = said("spend"), said("spend")
+    assert first == second
+
+
+def test_what_is_used_up_and_what_never_was_recorded(playing: Running, again: dict[str, Heard]) -> None:
+    stream = streams()["anthropic-basic-ping-padding"]
+    missed = json.loads(_body(ask(playing.port, stream)))["error"]
+    assert missed["type"] == "wiretape_no_recording"
+    assert "played as often" in missed["message"]
+    fresh = ask(playing.port, stream, "/~session=another")
+    assert _parts(fresh) == _parts(again[stream.name]), "sessions do not see each other's turns"
+    answer = playing.client.post(
+        f"{playing.base_url('anthropic')}/v1/messages",
+        json={"model": "other", "messages": [], "max_tokens": 5},
+    )
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (404, "false")
+    error = answer.json()["error"]
+    assert error["rule"] == "body"
+    assert "body model" in [each["place"] for each in error["differences"]]
+    assert error["nearest"] in error["message"]
