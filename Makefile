@@ -15,7 +15,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check -qq install
 
 help:
 	@echo "make serve   run wiretape                 make test    run the tests"
-	@echo "make check   lint, types, house rules     make bench   measure (WHAT=storing|lag|ledger)"
+	@echo "make check   lint, types, house rules     make bench   measure (WHAT=storing|lag|playback)"
 	@echo "make lock    pin what is depended on      make clean   remove what make made"
 	@echo "make chaos   kill it, lock it, fill it up, for as long as ARGS=\"--rounds N\" says"
 	@echo "make fuzz    try the parsers with ARGS=\"request|chunked|response\" (needs atheris)"
@@ -35,7 +35,7 @@ check: .venv/dev
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest --quiet tests/unit/test_house.py
 
-# WHAT=storing|lag|ledger|sizing|meaning measures that instead of the relay.
+# WHAT=storing|lag|ledger|sizing|meaning|playback measures that instead of the relay.
 bench: .venv/dev
 	@.venv/bin/python -m tests.bench$(if $(WHAT),.$(WHAT)) $(ARGS)
 

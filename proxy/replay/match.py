@@ -169,6 +169,7 @@ def differences(asked: Canonical, recorded: Canonical) -> list[Difference]:
 
 def nearest(asked: Canonical, recordings: Iterable[Canonical]) -> Canonical | None:
     """The one that has most in common with what is asked, the earlier where two are equally near."""
+
     def distance(other: Canonical) -> tuple[bool, bool, int]:
         theirs = other.fields
         places = theirs.keys() | asked.fields.keys()

@@ -65,6 +65,7 @@ class Playback:
         self._load = load
         self._speed = speed
         self._kept: OrderedDict[UUID, Answer] = OrderedDict()
+        self._loading: dict[UUID, asyncio.Future[Answer | None]] = {}
         self._room = KEPT
         self._visits: set[_Visit] = set()
 
@@ -114,14 +115,22 @@ class Playback:
         if kept is not None:
             self._kept.move_to_end(recording)
             return kept
-        found = await self._load(recording)
-        if found is not None and found.size <= KEPT and recording not in self._kept:
-            self._kept[recording] = found
-            self._room -= found.size
-            while self._room < 0:
-                _, old = self._kept.popitem(last=False)
-                self._room += old.size
-        return found
+        loading = self._loading.get(recording)
+        if loading is None:
+            loading = self._loading[recording] = asyncio.ensure_future(self._load(recording))
+            loading.add_done_callback(partial(self._loaded, recording))
+        return await asyncio.shield(loading)  # others wait for it too
+
+    def _loaded(self, recording: UUID, loading: asyncio.Future[Answer | None]) -> None:
+        del self._loading[recording]
+        found = None if loading.cancelled() or loading.exception() is not None else loading.result()
+        if found is None or found.size > KEPT:
+            return
+        self._kept[recording] = found
+        self._room -= found.size
+        while self._room < 0:
+            _, old = self._kept.popitem(last=False)
+            self._room += old.size
 
     def player(self, client: ClientSide, answer: Answer, began: float, over: Callable[[], None]) -> Player:
         """What plays an answer to a client."""

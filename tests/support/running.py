@@ -126,7 +126,11 @@ class Running:
     @property
     def port(self) -> int:
         """Of the data port."""
-        return int(self.url.rpartition(":")[2])
+        return self.port_of("forward")
+
+    def port_of(self, role: str) -> int:
+        """The port that a role listens on."""
+        return int(self._address(role).rpartition(":")[2])
 
     @property
     def console(self) -> str:
