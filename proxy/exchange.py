@@ -45,6 +45,26 @@ class Outcome(IntEnum):
     INTERRUPTED = 4
 
 
+_OUTCOMES = {
+    WireEnd.UPSTREAM_END: Outcome.COMPLETED,
+    WireEnd.CLIENT_LEFT: Outcome.CLIENT_LEFT,
+    WireEnd.UPSTREAM_ERROR: Outcome.UPSTREAM_FAILED,
+    WireEnd.JOURNAL_ERROR: Outcome.INTERRUPTED,
+    WireEnd.WORKER_DIED: Outcome.INTERRUPTED,
+    WireEnd.REFUSED: Outcome.REFUSED,
+}
+
+
+def outcome(wire_end: WireEnd | None, *, terminated: bool = False) -> Outcome:
+    """The one outcome of an ended exchange; it speaks of carriage only, an HTTP 429 that came through is completed.
+
+    `terminated`: the terminal event came through, so that a client which then leaves has all it asked for.
+    """
+    assert wire_end is not None, "only ended exchanges have an outcome"
+    found = _OUTCOMES[wire_end]
+    return Outcome.COMPLETED if terminated and found is Outcome.CLIENT_LEFT else found
+
+
 class Origin(IntEnum):
     """Where an exchange comes from; spend counts `LIVE` and `RESEND`."""
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from proxy.cli import render
+from proxy.cli import cassettes, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import (
     BeforeFlag,
@@ -24,12 +24,8 @@ from proxy.cli.filters import (
     SessionFlag,
     StatusFlag,
     TagFlag,
-    check_search,
-    check_upstream,
-    filters_of,
-    found_id,
-    pages,
 )
+from proxy.cli.selection import LimitFlag, selected
 from proxy.cli.show import ID_HELP, write_json
 from proxy.cli.times import SinceFlag, UntilFlag
 from proxy.errors import UsageError
@@ -38,7 +34,6 @@ from proxy.exchange import Side
 if TYPE_CHECKING:
     from proxy.replay import Tape
     from proxy.store import Engine
-    from proxy.store.read import Filters
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +41,10 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Write recordings for other programs.", rich_markup_mode=None)
     for command in (sse, jsonl):
         group.command()(command)
+    importing = typer.Typer(help="Take in what other programs, or another wiretape, wrote.", rich_markup_mode=None)
+    cassettes.register(group, importing)
     app.add_typer(group, name="export")
+    app.add_typer(importing, name="import")
 
 
 def sse(
@@ -122,7 +120,7 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     search: SearchFlag = None,
     min_cost: MinCostFlag = None,
     errors: ErrorsFlag = False,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = None,
+    limit: LimitFlag = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
     config: ConfigFlag = None,
@@ -133,38 +131,11 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     door(ctx).say(config, home, database, None)
     chosen = settings(ctx)
     flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
-    filters = filters_of(flags)
-    if exchanges and (flags.narrow or limit is not None or before is not None):
-        raise UsageError("export takes either ids or filters, not both")
     engine = store(chosen)
     try:
-        check_upstream(engine, chosen, upstream)
-        check_search(engine, chosen, search)
-        if exchanges:
-            named = (found_id(engine, each) for each in exchanges)
-            ids: Iterator[UUID] = iter(sorted({each for each in named if each is not None}))
-        else:
-            ids = _oldest_first(engine, filters, limit, found_id(engine, before))
-        _write_lines(engine, ids, output)
+        _write_lines(engine, selected(engine, chosen, exchanges, flags, limit, before), output)
     finally:
         engine.dispose()
-
-
-def _oldest_first(engine: Engine, filters: Filters, limit: int | None, before: UUID | None) -> Iterator[UUID]:
-    """The exchanges that pass, as of now. Notes where the pages are and reads them again, the last one first."""
-    from proxy.store.engine import reading
-    from proxy.store.read import list_exchanges
-
-    starts = [(page[0].id, len(page)) for page in pages(engine, filters, limit, before)]
-    passed = UUID(int=0)
-    for newest, size in reversed(starts):
-        with reading(engine) as connection:
-            page = list_exchanges(connection, filters, size, UUID(int=newest.int + 1))
-        # Where something was deleted meanwhile the page reaches into the one that was written before.
-        for exchange in reversed(page):
-            if exchange.id > passed:
-                passed = exchange.id
-                yield passed
 
 
 def _write_lines(engine: Engine, ids: Iterator[UUID], output: Path | None) -> None:

@@ -260,6 +260,7 @@ def playback_values(settings: Settings) -> bytes:
             "rules": rules,
             "order": here.order,
             "speed": here.speed,
+            "cassette": here.cassette,
             "session": here.session,
             "tag": here.tag,
         }

@@ -178,6 +178,7 @@ class PlaybackSettings(_Section):
         default="sequence",
         description="Of equal requests: each recording once, then the last again and again, or each in its turn.",
     )
+    cassette: OptionalFile = Field(default=None, description="Play this cassette, in place of the database.")
     session: str | None = Field(default=None, description="Only what was recorded in this session is played.")
     tag: Tag = Field(default=None, description="Only what was recorded with this tag, NAME=VALUE, is played.")
     ignore_json: Names = Field(default=(), description="Places in JSON bodies that do not count, such as **.id.")

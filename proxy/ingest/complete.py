@@ -1,4 +1,4 @@
-"""What an exchange's end means: its outcome, and the row that its meaning becomes. Pure.
+"""What an exchange's end means: the row that its meaning becomes. Pure.
 
 Must not know tables or any provider.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.exchange import Outcome, WireEnd
+from proxy.exchange import Outcome, outcome
 from proxy.interpret.meaning import Meaning, Part, Usage
 from proxy.interpret.price import Cost
 from proxy.interpret.usage import summed
@@ -27,14 +27,6 @@ META = 1  # Recorded.record: everything but bodies
 FAILED = "interpretation "
 """How an `interpretation_error` begins that another reading may do without; others tell what was lost in copying."""
 
-_OUTCOMES = {
-    WireEnd.UPSTREAM_END: Outcome.COMPLETED,
-    WireEnd.CLIENT_LEFT: Outcome.CLIENT_LEFT,
-    WireEnd.UPSTREAM_ERROR: Outcome.UPSTREAM_FAILED,
-    WireEnd.JOURNAL_ERROR: Outcome.INTERRUPTED,
-    WireEnd.WORKER_DIED: Outcome.INTERRUPTED,
-    WireEnd.REFUSED: Outcome.REFUSED,
-}
 _IN_COLUMNS = frozenset(
     ("input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 )
@@ -56,16 +48,6 @@ _AS_THEY_ARE = (
     "first_visible_us",
     "terminal_event_us",
 )
-
-
-def outcome(wire_end: WireEnd | None, *, terminated: bool = False) -> Outcome:
-    """The one outcome of an ended exchange; it speaks of carriage only, an HTTP 429 that came through is completed.
-
-    `terminated`: the terminal event came through, so that a client which then leaves has all it asked for.
-    """
-    assert wire_end is not None, "only ended exchanges have an outcome"
-    found = _OUTCOMES[wire_end]
-    return Outcome.COMPLETED if terminated and found is Outcome.CLIENT_LEFT else found
 
 
 def meaning_row(found: Recorded, meaning: Meaning, cost: Cost) -> MeaningRow:

@@ -23,8 +23,9 @@ from proxy.exchange import (
     Trailers,
     WireEnd,
     id_time_us,
+    outcome,
 )
-from proxy.ingest.complete import META, outcome
+from proxy.ingest.complete import META
 from proxy.journal import record
 from proxy.journal.record import Record
 from proxy.store.rows import ChangeRow, ChunkRow, ExchangeRow, GapRow, HeadRow, JournalRow

@@ -1,4 +1,4 @@
-"""The recordings of a store that can answer, found once: their requests are read, their answers stay where they are."""
+"""The recordings that can answer, of a store (their answers stay there) or of a cassette."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from uuid import UUID
 from proxy.exchange import Origin
 from proxy.interpret.recorded import upstream_target
 from proxy.replay.answer import is_playable
+from proxy.replay.cassette import Track
 from proxy.replay.library import Recording
 from proxy.replay.match import Matcher, Request
+from proxy.replay.shelf import is_switched
 from proxy.store import Engine
 from proxy.store.engine import reading
 from proxy.store.read import Filters, list_exchanges
@@ -51,13 +53,32 @@ def _pages(engine: Engine, filters: Filters) -> Iterator[list[Exchange]]:
         before = page[-1].id
 
 
+def catalogue_of(tracks: Iterable[Track], matcher: Matcher) -> list[Recording]:
+    """The recordings of a cassette, in its order."""
+    return [
+        _made(
+            matcher,
+            track.id,
+            track.upstream,
+            Request(track.method, track.target, track.headers, b"" if is_switched(track) else _joined(track.request)),
+        )
+        for track in tracks
+    ]
+
+
 def _recording(matcher: Matcher, found: Recorded) -> Recording:
-    method, target = found.method or "", upstream_target(found.target_long or found.target or "")
-    switched = found.status == 101  # what the client said then is no body
-    body = b"" if switched else _joined(found.request)
-    request = Request(method, target, found.request_headers, body)
-    title = f"{method} {target.partition('?')[0]}"
-    return Recording(found.id, found.upstream or "", title, matcher.canonical(request))
+    # What the client says after a switch of protocols is no body.
+    body = b"" if found.status == 101 else _joined(found.request)
+    target = found.target_long or found.target or ""
+    asked = Request(found.method or "", target, found.request_headers, body)
+    return _made(matcher, found.id, found.upstream or "", asked)
+
+
+def _made(matcher: Matcher, exchange: UUID, upstream: str, asked: Request) -> Recording:
+    """Of a request as the data port got it."""
+    request = asked._replace(target=upstream_target(asked.target))
+    title = f"{request.method} {request.target.partition('?')[0]}"
+    return Recording(exchange, upstream, title, matcher.canonical(request))
 
 
 def _joined(pieces: Iterable[tuple[int, bytes]]) -> bytes:

@@ -20,10 +20,12 @@ import uvicorn
 import uvloop
 
 from proxy.replay.answer import Answer, load
-from proxy.replay.catalogue import catalogue
+from proxy.replay.cassette_reader import read_file
+from proxy.replay.catalogue import catalogue, catalogue_of
 from proxy.replay.library import Library, Order
 from proxy.replay.match import Matcher, Rules
-from proxy.replay.playback import Playback
+from proxy.replay.playback import Load, Playback
+from proxy.replay.shelf import answer_of
 from proxy.status import StatusFile
 from proxy.store import Engine
 from proxy.store.engine import check_version, open_engine
@@ -38,8 +40,9 @@ GRACE = 2  # seconds for answers under way when it is told to stop
 
 @dataclass(frozen=True, slots=True)
 class PlaybackOptions:
-    """Plain values out of the configuration. `session` and `tag` (NAME=VALUE) narrow what is played, `speed` None is
-    without waiting. `lifeline` is a descriptor whose end-of-file means: stop."""
+    """Plain values out of the configuration. `cassette` is played in place of the database; else `session` and `tag`
+    (name, value) narrow what is. `speed` None is without waiting. `lifeline` is a descriptor whose end-of-file means:
+    stop."""
 
     home: Path
     database: str
@@ -47,6 +50,7 @@ class PlaybackOptions:
     rules: Rules
     order: Order = "sequence"
     speed: float | None = None
+    cassette: Path | None = None
     session: str | None = None
     tag: tuple[str, str] | None = None
     lifeline: int | None = None
@@ -56,20 +60,33 @@ class PlaybackOptions:
 def run(options: PlaybackOptions) -> None:
     """Serve until SIGTERM, SIGINT or the lifeline's end. Raises UsageError, DatabaseAway before it serves."""
     matcher = Matcher(options.rules)
+    if options.cassette is not None:
+        tracks = read_file(options.cassette)
+        answers = {track.id: answer_of(track) for track in tracks}
+        _run(options, Library(catalogue_of(tracks, matcher), options.order), matcher, partial(_look_up, answers))
+        return
     engine = open_engine(options.database, create=False)
     try:
         check_version(engine)
-        recordings = catalogue(engine, matcher, Filters(session=options.session, tag=options.tag))
-        playback = Playback(Library(recordings, options.order), matcher, partial(_load, engine), options.speed)
-        _tell(playback)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(playback, options))
+        found = catalogue(engine, matcher, Filters(session=options.session, tag=options.tag))
+        _run(options, Library(found, options.order), matcher, partial(_load, engine))
     finally:
         engine.dispose()
 
 
+def _run(options: PlaybackOptions, library: Library, matcher: Matcher, answers: Load) -> None:
+    playback = Playback(library, matcher, answers, options.speed)
+    _tell(playback)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(playback, options))
+
+
 async def _load(engine: Engine, recording: UUID) -> Answer | None:
     return await asyncio.get_running_loop().run_in_executor(None, load, engine, recording)
+
+
+async def _look_up(answers: dict[UUID, Answer], recording: UUID) -> Answer | None:
+    return answers.get(recording)
 
 
 def _tell(playback: Playback) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.exchange import End, ExchangeIds, Gap, Outcome, RequestHead, Side, WireEnd, id_time_us
+from proxy.exchange import End, ExchangeIds, Gap, Outcome, RequestHead, Side, WireEnd, id_time_us, outcome
 
 NOW = 1_726_900_000_123_456  # microseconds since 1970
 
@@ -104,3 +104,16 @@ def test_stored_numbers_stay(numbers: type[Side | WireEnd | Outcome], expected: 
 )
 def test_payloads_survive_the_journal(payload: msgspec.Struct) -> None:
     assert msgspec.json.decode(msgspec.json.encode(payload), type=type(payload)) == payload
+
+
+def test_outcomes() -> None:
+    assert [outcome(each) for each in WireEnd] == [
+        Outcome.COMPLETED,
+        Outcome.CLIENT_LEFT,
+        Outcome.UPSTREAM_FAILED,
+        Outcome.INTERRUPTED,
+        Outcome.INTERRUPTED,
+        Outcome.REFUSED,
+    ]
+    changed = {each for each in WireEnd if outcome(each) != outcome(each, terminated=True)}
+    assert changed == {WireEnd.CLIENT_LEFT}

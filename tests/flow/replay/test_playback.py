@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.presets import DIALECTS
-from tests.support.asking import Heard, ask
+from tests.support.asking import KEY, Heard, ask
 from tests.support.here import run_here
 from tests.support.rawhttp import Peer, RawUpstream
 from tests.support.running import Running, serving
@@ -120,3 +120,23 @@ def test_what_is_used_up_and_what_never_was_recorded(playing: Running, again: di
     assert error["rule"] == "body"
     assert "body model" in [each["place"] for each in error["differences"]]
     assert error["nearest"] in error["message"]
+
+
+# Without a store
+
+
+def test_from_a_cassette_in_another_place(recorded: tuple[Path, dict[str, Heard]], tmp_path: Path) -> None:
+    home, heard = recorded[0] / "home", recorded[1]
+    file = tmp_path / "all.cassette"
+    ids = [each.id for each in heard.values()]
+    ran = run_here(recorded[0], "export", "cassette", *ids, "--output", str(file), "--home", str(home))
+    assert (ran.code, ran.err) == (0, "")
+    assert KEY not in file.read_bytes()
+    left: list[Peer] = []
+    with RawUpstream(left.append) as nobody:
+        config = _config(nobody.url, MODE, f'cassette = "{file}"')
+        with serving(tmp_path, config=config) as wiretape:
+            for name in names():
+                assert _parts(ask(wiretape.port, streams()[name])) == _parts(heard[name])
+            wiretape.stop()
+    assert left == []

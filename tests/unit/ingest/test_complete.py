@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from proxy.exchange import Outcome, WireEnd
-from proxy.ingest.complete import META, meaning_row, outcome, unread_row
+from proxy.exchange import WireEnd
+from proxy.ingest.complete import META, meaning_row, unread_row
 from proxy.interpret.meaning import Failure, Meaning, Part, RateLimit, Rating, Text, ToolCall, Usage
 from proxy.interpret.price import Cost, Line
 from proxy.store.rows import RatingRow, TextRow
@@ -22,19 +22,6 @@ def recorded(**fields: Any) -> Recorded:
     usual |= {"size": 1, "chunks": 1, "unrecorded_bytes": 0, "lost_records": 0, "started_us": 0, "request_sent_us": 5}
     usual |= {"request_headers": (), "response_headers": (), "request": (), "response": ()}
     return Recorded(**(usual | fields))
-
-
-def test_outcomes() -> None:
-    assert [outcome(each) for each in WireEnd] == [
-        Outcome.COMPLETED,
-        Outcome.CLIENT_LEFT,
-        Outcome.UPSTREAM_FAILED,
-        Outcome.INTERRUPTED,
-        Outcome.INTERRUPTED,
-        Outcome.REFUSED,
-    ]
-    changed = {each for each in WireEnd if outcome(each) != outcome(each, terminated=True)}
-    assert changed == {WireEnd.CLIENT_LEFT}
 
 
 FULL = Meaning(

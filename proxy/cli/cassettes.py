@@ -1,0 +1,122 @@
+"""`export cassette` and `import cassette`: exchanges as a text file, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy.cli import render
+from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli.filters import (
+    BeforeFlag,
+    CredentialFlag,
+    ErrorsFlag,
+    Flags,
+    MinCostFlag,
+    ModelFlag,
+    OfUpstreamFlag,
+    OutcomeFlag,
+    SearchFlag,
+    SessionFlag,
+    StatusFlag,
+    TagFlag,
+)
+from proxy.cli.selection import LimitFlag, selected
+from proxy.cli.show import ID_HELP
+from proxy.cli.times import SinceFlag, UntilFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from proxy.replay.cassette import Track
+    from proxy.store import Engine
+
+
+def register(export: typer.Typer, importing: typer.Typer) -> None:
+    """Add the commands to their groups."""
+    export.command("cassette")(write)
+    importing.command("cassette")(read)
+
+
+def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
+    ctx: typer.Context,
+    exchanges: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)] = None,
+    since: SinceFlag = None,
+    until: UntilFlag = None,
+    upstream: OfUpstreamFlag = None,
+    status: StatusFlag = None,
+    outcome: OutcomeFlag = None,
+    tag: TagFlag = None,
+    session: SessionFlag = None,
+    model: ModelFlag = None,
+    credential: CredentialFlag = None,
+    search: SearchFlag = None,
+    min_cost: MinCostFlag = None,
+    errors: ErrorsFlag = False,
+    limit: LimitFlag = None,
+    before: BeforeFlag = None,
+    output: render.OutputFlag = None,
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    database: DatabaseFlag = None,
+) -> None:
+    """Write exchanges into one text file, to be reviewed, kept, and played again."""
+    door(ctx).say(config, home, database, None)
+    chosen = settings(ctx)
+    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
+    engine = store(chosen)
+    try:
+        left_out = _write(engine, selected(engine, chosen, exchanges, flags, limit, before), output)
+    finally:
+        engine.dispose()
+    if left_out:
+        render.note(
+            f"{render.count(left_out, 'exchange')} cannot be played and was left out: still running, recorded without "
+            "bodies, or left by its client"
+        )
+
+
+def _write(engine: Engine, ids: Iterator[UUID], output: Path | None) -> int:
+    """Write the cassette; how many exchanges were left out."""
+    from proxy.replay.cassette import lines
+    from proxy.replay.shelf import exported
+
+    left_out = 0
+
+    def tracks() -> Iterator[Track]:
+        nonlocal left_out
+        for track in exported(engine, ids):
+            if track is None:
+                left_out += 1
+            else:
+                yield track
+
+    with render.body_output(output) as out:
+        for line in lines(tracks()):
+            out.write(f"{line}\n".encode())
+    return left_out
+
+
+def read(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A cassette.")],
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    database: DatabaseFlag = None,
+) -> None:
+    """Put the exchanges of a cassette into the database; those that are there already stay as they are."""
+    door(ctx).say(config, home, database, None)
+    from proxy.replay.cassette_reader import read_file
+    from proxy.replay.shelf import put
+
+    found = read_file(file)
+    engine = store(settings(ctx))
+    try:
+        done = put(engine, found)
+    finally:
+        engine.dispose()
+    known = f"; {render.count(done.known, 'exchange')} there already" if done.known else ""
+    render.say(f"{render.count(done.added, 'exchange')} imported{known}")

@@ -1,0 +1,154 @@
+"""Cassettes and the store: exchanges become tracks, tracks become exchanges of the origin `import`, or are played."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from proxy.exchange import Origin, Side, WireEnd, outcome
+from proxy.replay.answer import Answer, Head, is_playable
+from proxy.replay.cassette import Track
+from proxy.store import Connection, Engine, read
+from proxy.store.engine import reading
+from proxy.store.rows import ChunkRow, Exchange, ExchangeRow, HeadRow
+from proxy.store.write import Writer
+
+_LOT = 50  # exchanges of one transaction
+
+
+def track_of(connection: Connection, exchange: Exchange) -> Track | None:
+    """A recorded exchange for a cassette; None where not all of it is recorded that another could play."""
+    if not is_playable(exchange):
+        return None
+    assert exchange.wire_end is not None
+    track = Track(
+        exchange.id,
+        exchange.upstream or "",
+        exchange.dialect or "",
+        exchange.method or "",
+        exchange.target or "",
+        exchange.http_version or "",
+        exchange.started_us,
+        exchange.end_us or 0,
+        exchange.wire_end,
+        exchange.error,
+        exchange.session,
+        list(exchange.tags),
+    )
+    for row in read.headers(connection, exchange.id):
+        pairs = [(name, value) for name, value in row.headers]
+        if row.side == Side.RESPONSE and row.status is not None:
+            track.heads.append(Head(row.at_us, row.status, row.reason or "", pairs))
+        elif row.side == Side.REQUEST:
+            track.headers = pairs
+        else:
+            (track.request_trailers if row.side == Side.REQUEST_TRAILERS else track.trailers).extend(pairs)
+    for chunk in read.chunks(connection, exchange.id):
+        (track.request if chunk.side == Side.REQUEST else track.response).append((chunk.at_us, chunk.data))
+    return track
+
+
+class Put(NamedTuple):
+    """How many exchanges were put into a store, and how many were there already."""
+
+    added: int
+    known: int
+
+
+def put(engine: Engine, tracks: Iterable[Track]) -> Put:
+    """Put the exchanges of a cassette into a store, those that are not there yet. What they meant is ingest's to find.
+
+    Raises DatabaseAway, ValueRefused; what was put before stays.
+    """
+    writer, added, known = Writer(engine), 0, 0
+    waiting = iter(tracks)
+    while lot := list(islice(waiting, _LOT)):
+        with reading(engine) as connection:
+            fresh = {each.id: each for each in lot if read.get_exchange(connection, each.id) is None}
+        known += len(lot) - len(fresh)
+        added += len(fresh)
+        with writer.transaction(durable=True):
+            writer.put_exchanges(map(_row, fresh.values()))
+            for track in fresh.values():
+                heads, chunks = _rows(track)
+                writer.put_heads(heads)
+                writer.put_chunks(chunks)
+    return Put(added, known)
+
+
+def _row(track: Track) -> ExchangeRow:
+    row = ExchangeRow(track.id, None, track.started_us, origin=Origin.IMPORT)
+    row.upstream, row.dialect, row.method, row.target = track.upstream, track.dialect, track.method, track.target
+    row.http_version, row.session, row.tags = track.version, track.session, sorted(set(track.tags))
+    row.wire_end, row.error, row.end_us = track.wire_end, track.error, track.end_us
+    row.outcome = outcome(track.wire_end)
+    for name, chunks in (("request", track.request), ("response", track.response)):
+        whole = hashlib.sha256()
+        for _, data in chunks:
+            whole.update(data)
+        setattr(row, f"{name}_bytes", sum(len(data) for _, data in chunks))
+        setattr(row, f"{name}_chunks", len(chunks))
+        setattr(row, f"{name}_hash", whole.digest())
+    row.request_sent_us = track.request[-1][0] if track.request else 0
+    if track.heads:
+        row.status, row.reason, row.head_us = track.heads[-1].status, track.heads[-1].reason, track.heads[-1].at_us
+    if track.response:
+        row.first_byte_us, row.last_byte_us = track.response[0][0], track.response[-1][0]
+    return row
+
+
+def _rows(track: Track) -> tuple[list[HeadRow], list[ChunkRow]]:
+    """Heads and chunks, numbered in the order of time; a head before what came with it, trailers behind all."""
+    events: list[tuple[int, int, Any]] = [(0, Side.REQUEST, Head(0, 0, "", track.headers))]
+    sides = (
+        ((at_us, Side.REQUEST, data) for at_us, data in track.request),
+        ((head.at_us, Side.RESPONSE, head) for head in track.heads),
+        ((at_us, Side.RESPONSE, data) for at_us, data in track.response),
+    )
+    events += heapq.merge(*sides, key=itemgetter(0))
+    for side, pairs in ((Side.REQUEST_TRAILERS, track.request_trailers), (Side.RESPONSE_TRAILERS, track.trailers)):
+        if pairs:
+            events.append((track.end_us, side, Head(track.end_us, 0, "", pairs)))
+    heads: list[HeadRow] = []
+    chunks: list[ChunkRow] = []
+    for seq, (at_us, of, what) in enumerate(events):
+        if isinstance(what, Head):
+            final = of == Side.RESPONSE
+            status, reason = (what.status, what.reason) if final else (None, None)
+            heads.append(HeadRow(track.id, of, seq, at_us, status, reason, what.headers))
+        else:
+            chunks.append(ChunkRow(track.id, of, seq, at_us, what))
+    return heads, chunks
+
+
+# Played without a store
+
+
+def answer_of(track: Track) -> Answer:
+    """How a track is played."""
+    return Answer(
+        heads=tuple(track.heads),
+        chunks=tuple(track.response),
+        trailers=track.trailers,
+        broken=track.wire_end is WireEnd.UPSTREAM_ERROR,
+        end_us=track.end_us,
+        sent=tuple(track.request) if is_switched(track) else (),
+    )
+
+
+def is_switched(track: Track) -> bool:
+    """Whether another protocol was spoken."""
+    return bool(track.heads) and track.heads[-1].status == 101
+
+
+def exported(engine: Engine, ids: Iterable[UUID]) -> Iterator[Track | None]:
+    """The tracks of exchanges, one after another; None for one that cannot be played, or is gone."""
+    for each in ids:
+        with reading(engine) as connection:
+            exchange = read.get_exchange(connection, each)
+            yield None if exchange is None else track_of(connection, exchange)

@@ -1,0 +1,212 @@
+"""Cassettes: what goes out comes in the same, and whatever is wrong with one is told with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import UsageError
+from proxy.exchange import WireEnd
+from proxy.replay.answer import Head
+from proxy.replay.cassette import Track, escaped, lines, unescaped
+from proxy.replay.cassette_reader import BadCassette, read_file, tracks
+from proxy.replay.shelf import exported, put
+from proxy.store.engine import open_engine, reading
+from proxy.store.migrate import upgrade
+from proxy.store.read import get_exchange
+from tests.support.databases import Site, a_database
+from tests.support.recordings import EVENTS
+
+LATIN = st.text(st.characters(max_codepoint=255), max_size=12)
+NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+HEADERS = st.lists(st.tuples(NAMES, LATIN.filter(lambda text: text == text.lstrip(" "))), max_size=3)
+TEXT = st.text('ab\n\r\t \\"{}<>=~^é€\u202e\u2028\x85', max_size=12).map(str.encode)
+TIMES = st.integers(0, 10**9)
+CHUNKS = st.lists(st.tuples(TIMES, st.binary(min_size=1, max_size=9) | TEXT.filter(bool)), max_size=4)
+WORDS = st.text(min_size=1, max_size=8)
+TRACKS = st.builds(
+    Track,
+    id=st.uuids(),
+    upstream=WORDS,
+    dialect=WORDS,
+    method=WORDS,
+    target=WORDS,
+    version=st.sampled_from(["1.1", "1.0"]),
+    started_us=st.integers(-(10**15), 10**18),
+    end_us=st.integers(0, 10**12),
+    wire_end=st.sampled_from(WireEnd),
+    error=st.none() | WORDS,
+    session=st.none() | WORDS,
+    tags=st.lists(st.tuples(WORDS, st.text(max_size=8)), max_size=2),
+    headers=HEADERS,
+    request=CHUNKS,
+    request_trailers=HEADERS,
+    heads=st.lists(
+        st.builds(Head, st.integers(0, 10**9), st.integers(100, 599), LATIN.map(str.strip), HEADERS), max_size=2
+    ),
+    response=CHUNKS,
+    trailers=HEADERS,
+)
+
+
+def text_of(found: Sequence[Track]) -> list[str]:
+    return list(lines(found))
+
+
+@given(st.lists(TRACKS, max_size=3))
+def test_what_goes_out_comes_in(found: list[Track]) -> None:
+    written = text_of(found)
+    assert not any("\n" in line for line in written)
+    assert tracks(f"{line}\n" for line in written) == found
+    assert text_of(tracks(written)) == written
+
+
+@given(st.text())
+def test_escapes(text: str) -> None:
+    assert unescaped(escaped(text)) == text
+    assert escaped(text).isprintable()
+
+
+def one(body: bytes = b"data: a\n\ndata: b\n\n", **fields: object) -> Track:
+    track = Track(UUID(int=5), "openai", "openai", "POST", "/openai/v1/x", "1.1", 10**15, 99, WireEnd.UPSTREAM_END)
+    track.headers = [("Content-Type", "application/json")]
+    track.request = [(10, b'{"model":"m"}')]
+    track.heads = [Head(20, 200, "OK", [("A", "b")])]
+    track.response = [(30, body)]
+    for name, value in fields.items():
+        setattr(track, name, value)
+    return track
+
+
+def test_it_can_be_read_by_people() -> None:
+    assert text_of([one(session="s", tags=[("project", "search")], trailers=[("T", "1")])])[1:] == [
+        "",
+        "== 1 00000000-0000-0000-0000-000000000005",
+        "upstream openai openai",
+        "session s",
+        "tag project=search",
+        "> POST /openai/v1/x HTTP/1.1",
+        "> Content-Type: application/json",
+        '>~ {"model":"m"}',
+        "< 200 OK",
+        "< A: b",
+        "<< data: a",
+        "<<",
+        "<< data: b",
+        "<<",
+        "<+ T: 1",
+        "ended upstream_end",
+        "",
+        "== times",
+        "1 began 2001-09-09T01:46:40.000000Z ended 99",
+        "1 > 10:13 crc aaba6c9b",
+        "1 < 20 30:18 crc dfc759ba",
+        "== end 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "mark"), [(b"a\r\n", "<^"), (b"\xff", "<="), (b"\x1b[31m", "<="), ("\u202e".encode(), "<="), (b"a", "<~")]
+)
+def test_base64_only_where_it_must(body: bytes, mark: str) -> None:
+    assert any(line.startswith(mark) for line in text_of([one(body)]))
+
+
+def test_a_stream_that_comes_in_other_chunks_differs_in_its_times_alone() -> None:
+    whole = text_of([one()])
+    cut = text_of([one(response=[(30, b"data: a\n"), (31, b"\ndata: b\n\n")])])
+    place = whole.index("== times")
+    assert cut[:place] == whole[:place]
+
+
+@pytest.mark.parametrize("drop", range(1, 21))
+def test_torn_anywhere_it_says_so(drop: int) -> None:
+    with pytest.raises(BadCassette, match=r"line \d+: "):
+        tracks(text_of([one()])[:-drop])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "<< data: a",
+            "<< data: x",
+            "line 10: the response of exchange 1, which begins here, is not",
+        ),
+        ('>~ {"model":"m"}', '>~ {"model":"mm"}', "line 7: the request of exchange 1"),
+        ("<< data: a", "<! data: a", "line 10: no line of a cassette begins so"),
+        ("< 200 OK", "< fine", "line 8: a response begins with its status"),
+        ("< A: b", "< A", "line 9: a header is written NAME: VALUE"),
+        ("upstream openai openai", "upstream openai", "line 4: an upstream is written NAME DIALECT"),
+        ("ended upstream_end", "ended well", "line 14: an exchange ends as one of"),
+        ("== 1 0", "== 2 0", "line 3: exchange 1 is expected here, not 2"),
+        ("== end 1", "== end 2", "line 20: 2 exchanges are said to be there, and there are 1"),
+        ("1 began ", "2 began ", "line 17: times begin with the number of their exchange"),
+        ("1 > 10:13", "1 > 10:x", "line 18: these times cannot be understood"),
+        ("> POST ", "> PO ST ", "line 5: a request begins with its method"),
+        ("< A: b", "< A: \\q", "line 9: a backslash"),
+        ("wiretape cassette 1 (wiretape 0.1.0)", "hello", "line 1: this is no cassette"),
+        (
+            "wiretape cassette 1 (wiretape 0.1.0)",
+            "wiretape cassette 9 (wiretape 7.2.0)",
+            "line 1: this is format 9 of cassettes: wiretape 7.2.0 or later reads it",
+        ),
+    ],
+)
+def test_an_edited_one_names_the_line(old: str, new: str, says: str) -> None:
+    written = "\n".join(text_of([one()]))
+    assert old in written
+    with pytest.raises(BadCassette) as raised:
+        tracks(written.replace(old, new, 1).split("\n"))
+    assert str(raised.value).startswith(says)
+
+
+@given(st.lists(st.text(max_size=30), max_size=8), st.integers(0, 20))
+def test_any_lines_are_refused_in_one_way(more: list[str], at: int) -> None:
+    written = text_of([one()])
+    written[at:at] = more
+    with suppress(BadCassette):
+        tracks(written)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, says in (("binary", "not UTF-8"), ("none", "cannot be read"), ("", "cannot be read")):
+        with pytest.raises(UsageError, match=says):
+            read_file(tmp_path / name)
+
+
+# Through a store
+
+
+def test_out_in_and_out_again(database: Site, ids: dict[str, UUID], kind: str, tmp_path: Path) -> None:
+    engine = open_engine(database.url, create=False)
+    chosen = [ids[name] for name in ("stream", "packed")]
+    found = [track for track in exported(engine, chosen) if track is not None]
+    assert b"".join(data for _, data in found[0].response) == b"".join(EVENTS)
+    with a_database(kind, tmp_path) as other:
+        copy = open_engine(other.url, create=False)
+        upgrade(copy)
+        assert put(copy, tracks(text_of(found))) == (2, 0)
+        assert put(copy, found) == (0, 2), "those that are there already stay as they are"
+        again = [track for track in exported(copy, chosen) if track is not None]
+        with reading(copy) as connection:
+            row = get_exchange(connection, ids["stream"])
+        copy.dispose()
+    engine.dispose()
+    assert text_of(again) == text_of(found)
+    assert row is not None
+    assert (row.origin.name, row.request_bytes, row.response_chunks) == ("IMPORT", 13, len(EVENTS))
+
+
+def test_what_cannot_be_played_is_left_out(database: Site, ids: dict[str, UUID]) -> None:
+    engine = open_engine(database.url, create=False)
+    chosen = [*(ids[name] for name in ("bodiless", "refused", "lossy", "running", "broken")), UUID(int=1)]
+    assert list(exported(engine, chosen)) == [None] * 6
+    engine.dispose()
