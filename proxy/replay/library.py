@@ -17,6 +17,7 @@ Order = Literal["sequence", "repeat_last", "any"]
 """What equal requests get: each recording once, in the order in which they were recorded; the same, and the last one
 again and again; or each in its turn, over and over."""
 
+_SESSIONS = 10_000  # sessions that are remembered, the latest
 _UNMATCHED = 1000  # requests without a recording that are remembered, for a report
 
 
@@ -92,7 +93,11 @@ class Library:
 
     def find(self, upstream: str, title: str, asked: Canonical, session: str = "") -> Recording | Miss:
         """The recording whose turn it is."""
-        state = self._sessions.setdefault(session, _Session())
+        state = self._sessions.get(session)
+        if state is None:
+            if len(self._sessions) >= _SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+            state = self._sessions[session] = _Session()
         place = upstream, asked.key
         shelf = self._shelves.get(place)
         if shelf is None:

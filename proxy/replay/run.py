@@ -21,11 +21,11 @@ import uvloop
 
 from proxy.replay.answer import Answer, load
 from proxy.replay.cassette_reader import read_file
-from proxy.replay.catalogue import catalogue, catalogue_of
+from proxy.replay.catalogue import catalogue
 from proxy.replay.library import Library, Order
 from proxy.replay.match import Matcher, Rules
-from proxy.replay.playback import Load, Playback
-from proxy.replay.shelf import answer_of
+from proxy.replay.playback import Playback
+from proxy.replay.stock import Stock, stock_of
 from proxy.status import StatusFile
 from proxy.store import Engine
 from proxy.store.engine import check_version, open_engine
@@ -61,21 +61,19 @@ def run(options: PlaybackOptions) -> None:
     """Serve until SIGTERM, SIGINT or the lifeline's end. Raises UsageError, DatabaseAway before it serves."""
     matcher = Matcher(options.rules)
     if options.cassette is not None:
-        tracks = read_file(options.cassette)
-        answers = {track.id: answer_of(track) for track in tracks}
-        _run(options, Library(catalogue_of(tracks, matcher), options.order), matcher, partial(_look_up, answers))
+        _run(options, stock_of(read_file(options.cassette), matcher, options.order), matcher)
         return
     engine = open_engine(options.database, create=False)
     try:
         check_version(engine)
         found = catalogue(engine, matcher, Filters(session=options.session, tag=options.tag))
-        _run(options, Library(found, options.order), matcher, partial(_load, engine))
+        _run(options, Stock(Library(found, options.order), partial(_load, engine)), matcher)
     finally:
         engine.dispose()
 
 
-def _run(options: PlaybackOptions, library: Library, matcher: Matcher, answers: Load) -> None:
-    playback = Playback(library, matcher, answers, options.speed)
+def _run(options: PlaybackOptions, stock: Stock, matcher: Matcher) -> None:
+    playback = Playback(stock, matcher, options.speed, options.order)
     _tell(playback)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(playback, options))
@@ -85,13 +83,10 @@ async def _load(engine: Engine, recording: UUID) -> Answer | None:
     return await asyncio.get_running_loop().run_in_executor(None, load, engine, recording)
 
 
-async def _look_up(answers: dict[UUID, Answer], recording: UUID) -> Answer | None:
-    return answers.get(recording)
-
-
 def _tell(playback: Playback) -> None:
-    equal = playback.library.report().equal
-    _log.info("%d recordings can be played", len(playback.library))
+    library = playback.stock.library
+    equal = library.report().equal
+    _log.info("%d recordings can be played", len(library))
     if equal:
         _log.warning("%d requests were recorded more than once: they are answered in that order", len(equal))
 
@@ -154,6 +149,6 @@ async def _report(server: uvicorn.Server, status: StatusFile, playback: Playback
         if server.started and not announced:
             announced = True
             options.on_serving()
-        facts = {"recordings": len(playback.library), "played": playback.played, "missed": playback.missed}
+        facts = {"recordings": len(playback.stock.library), "played": playback.played, "missed": playback.missed}
         status.write({"address": address if announced else None, **facts})
         await asyncio.sleep(1.0 if announced else 0.02)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from proxy.presets import DIALECTS
@@ -140,3 +141,39 @@ def test_from_a_cassette_in_another_place(recorded: tuple[Path, dict[str, Heard]
                 assert _parts(ask(wiretape.port, streams()[name])) == _parts(heard[name])
             wiretape.stop()
     assert left == []
+
+
+# Sessions over HTTP
+
+
+def _control(wiretape: Running, method: str, session: str, **more: Any) -> httpx.Response:
+    return wiretape.client.request(
+        method, f"http://127.0.0.1:{wiretape.port_of('playback')}/-/sessions/{session}", **more
+    )
+
+
+def test_a_session_brings_its_own_cassette(
+    recorded: tuple[Path, dict[str, Heard]], playing: Running, again: dict[str, Heard]
+) -> None:
+    one, other = streams()["openai-chat-basic-usage"], streams()["gemini-error-429"]
+    ids = [recorded[1][one.name].id, recorded[1][other.name].id]
+    home = str(recorded[0] / "home")
+    cassette = run_here(recorded[0], "export", "cassette", *ids, "--home", home).out
+    brought = _control(playing, "PUT", "mine", content=cassette)
+    assert (brought.status_code, brought.json()["recordings"]) == (201, 2)
+    assert _parts(ask(playing.port, one, "/~session=mine")) == _parts(again[one.name])
+    missed = ask(playing.port, streams()["openai-embeddings"], "/~session=mine")
+    assert b"wiretape_no_recording" in _body(missed), "what others have recorded is not its own"
+    report = _control(playing, "GET", "mine").json()
+    assert [each["id"] for each in report["unused"]] == [ids[1]]
+    assert [each["request"] for each in report["unmatched"]] == ["POST /v1/embeddings"]
+    assert _control(playing, "DELETE", "mine").json() == report
+    assert _control(playing, "GET", "mine").json()["unmatched"] == []
+    torn = _control(playing, "PUT", "mine", content=cassette[:-20])
+    assert (torn.status_code, torn.json()["error"]["type"]) == (400, "wiretape_bad_cassette")
+    assert "line " in torn.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("header", [("Host", "evil.example"), ("Origin", "http://evil.example")])
+def test_no_page_of_a_browser_may_ask(playing: Running, header: tuple[str, str]) -> None:
+    assert _control(playing, "GET", "x", headers=dict([header])).status_code == 403

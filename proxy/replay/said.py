@@ -1,0 +1,61 @@
+"""What playback says itself: errors, misses, reports; always JSON."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from proxy.replay.library import Library, Miss
+from proxy.wire.interface import ClientSide, RawHeaders, UpstreamResponse
+
+
+def missed(miss: Miss) -> bytes:
+    """Why nothing answers a request."""
+    more: dict[str, Any] = {}
+    if miss.nearest is not None:
+        more = {
+            "nearest": str(miss.nearest.id),
+            "rule": miss.rule,
+            "differences": [each._asdict() for each in miss.differences],
+        }
+    return error("no_recording", miss.sentence, **more)
+
+
+def report(library: Library, session: str) -> bytes:
+    """What became of the recordings and requests of a session."""
+    found = library.report(session)
+    said = {
+        "recordings": len(library),
+        "unused": [{"id": str(each.id), "request": each.title} for each in found.unused],
+        "unmatched": [{"request": each.title, "problem": each.sentence} for each in found.unmatched],
+        "equal": [[str(each.id) for each in shelf] for shelf in found.equal],
+    }
+    return msgspec.json.encode(said)
+
+
+def error(kind: str, message: str, **more: Any) -> bytes:
+    """In a form that the SDKs of all providers find their message in."""
+    said = {"type": f"wiretape_{kind}", "message": message, **more}
+    return msgspec.json.encode({"type": "error", "error": said, "message": message})
+
+
+def json_headers(body: bytes) -> RawHeaders:
+    """Of JSON, for who would try again without being told not to."""
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-should-retry", b"false"),
+    ]
+
+
+def send(client: ClientSide, status: int, body: bytes) -> None:
+    """Answer a request ourselves."""
+    reason = HTTPStatus(status).phrase.encode()
+    head = client.request.method == b"HEAD"
+    client.start(UpstreamResponse(status, reason, json_headers(body), bodiless=head))
+    if not head:
+        client.write(body)
+    client.end([])
+    client.flush()
