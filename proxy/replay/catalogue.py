@@ -21,7 +21,7 @@ from proxy.store.unread import Recorded, recorded
 
 _log = logging.getLogger("playback")
 
-MOST = 100_000
+MOST = 20_000
 """Exchanges that are looked at, the newest ones."""
 
 _PAGE = 500

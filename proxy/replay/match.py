@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -66,7 +67,10 @@ class Rules:
 
 
 class Canonical(NamedTuple):
-    """What counts of a request: its values, as text, by where they are; `key` is equal where all of them are."""
+    """What counts of a request: its values, as text, by where they are; `key` is equal where all of them are.
+
+    Of a long value its beginning is here, and a digest: thousands of recordings are held.
+    """
 
     key: bytes
     fields: dict[str, str]
@@ -104,7 +108,8 @@ class Matcher:
                 fields[f"header {name}"] = self._plain(_BOUNDARY.sub("", said).rstrip("; "))
         fields |= self._body(request, kind)
         text = msgspec.json.encode(sorted(fields.items()))
-        return Canonical(hashlib.blake2b(text, digest_size=16).digest(), fields)
+        held = {sys.intern(place): _held(value) for place, value in fields.items()}
+        return Canonical(hashlib.blake2b(text, digest_size=16).digest(), held)
 
     def _query(self, query: str) -> list[tuple[str, str]]:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=None) if query else []
@@ -164,7 +169,7 @@ def differences(asked: Canonical, recorded: Canonical) -> list[Difference]:
     """Where two requests differ, in the order of what is asked."""
     places = dict.fromkeys((*asked.fields, *recorded.fields))
     pairs = ((place, asked.fields.get(place), recorded.fields.get(place)) for place in places)
-    return [Difference(place, _short(ours), _short(theirs)) for place, ours, theirs in pairs if ours != theirs][:_MOST]
+    return [Difference(*each) for each in pairs if each[1] != each[2]][:_MOST]
 
 
 def nearest(asked: Canonical, recordings: Iterable[Canonical]) -> Canonical | None:
@@ -199,5 +204,8 @@ def _digest(data: bytes) -> str:
     return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
 
-def _short(text: str | None) -> str | None:
-    return text if text is None or len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _held(text: str) -> str:
+    if len(text) <= _SHOWN:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return f"{text[:_SHOWN]}… ({len(text)} characters, {digest})"

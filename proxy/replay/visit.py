@@ -56,7 +56,7 @@ class Visit:
         self._body = bytearray()
         self._player: Player | None = None
         self._waiting: asyncio.Task[None] | None = None
-        self._paused = self._refused = False
+        self._paused = self._said = False
 
     def begin(self) -> None:
         """Hear the client."""
@@ -71,17 +71,17 @@ class Visit:
     def on_body(self, data: bytes) -> None:
         if self._player is not None:
             self._player.said(data)
-        elif not self._refused:
+        elif not self._said:
             self._body += data
             if len(self._body) > MAX_BODY and self._waiting is None:
-                self._refuse(413, error("request_too_large", f"no request may have more than {MAX_BODY} bytes"))
+                self._say(413, error("request_too_large", f"no request may have more than {MAX_BODY} bytes"))
 
     def on_request_end(self, trailers: RawHeaders) -> None:
-        if self._player is None and self._waiting is None and not self._refused:
+        if self._player is None and self._waiting is None and not self._said:
             self._decide()
 
     def on_request_failed(self, error_: RequestError) -> None:
-        self._refuse(error_.status, error(error_.kind, str(error_)))
+        self._say(error_.status, error(error_.kind, str(error_)))
 
     def on_lost(self, *, reset: bool) -> None:
         self.leave()
@@ -104,8 +104,9 @@ class Visit:
             self._waiting.cancel()
         self._host.over(self)
 
-    def _refuse(self, status: int, body: bytes) -> None:
-        self._refused = True
+    def _say(self, status: int, body: bytes) -> None:
+        """Answer in our own words."""
+        self._said = True
         send(self._client, status, body)
         self.leave()
 
@@ -115,16 +116,16 @@ class Visit:
         body = b"" if asked.upgrade else bytes(self._body)
         try:
             if asked.target.startswith(CONTROL):
-                self._refuse(*self._host.control(asked, body))
+                self._say(*self._host.control(asked, body))
                 return
             chosen = self._host.choose(asked, body)
         except Exception as problem:  # noqa: BLE001 - the edge of a request: it must not take the others with it
             _log.error("internal error while looking for a recording (%s)", place(problem))
-            self._refuse(500, error("internal_error", f"playback failed ({place(problem)}); please report it"))
+            self._say(500, error("internal_error", f"playback failed ({place(problem)}); please report it"))
             return
         if isinstance(chosen, Miss):
             _log.warning("a request has no recording: %s", chosen.rule or "all of its own are used, or there is none")
-            self._refuse(404, missed(chosen))
+            self._say(404, missed(chosen))
             return
         self._waiting = self._loop.create_task(self._play(chosen))
 
@@ -133,10 +134,10 @@ class Visit:
             answer = await chosen.answer()
         except WiretapeError as problem:
             _log.warning("a recording cannot be read: %s", problem)
-            self._refuse(503, error("database_away", "the recording cannot be read now; try again"))
+            self._say(503, error("database_away", "the recording cannot be read now; try again"))
             return
         if answer is None:
-            self._refuse(404, error("no_recording", "the recording was deleted"))
+            self._say(404, error("no_recording", "the recording was deleted"))
             return
         self._player = Player(self._client, answer, self._host.speed, self._began, self._over)
         if self._paused:

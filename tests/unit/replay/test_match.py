@@ -186,4 +186,6 @@ def test_the_nearest_has_most_in_common() -> None:
     (found,) = differences(asked, near)
     assert found == ("body model", '"m"', '"n"')
     long = differences(asked, form(request({**CHAT, "model": "x" * 9999})))
-    assert len(long[0].recorded or "") <= 201
+    assert len(long[0].recorded or "") < 250
+    tails = (form(request({**CHAT, "model": "x" * 999 + tail})) for tail in "yz")
+    assert len(differences(*tails)) == 1, "what differs at its end differs"
