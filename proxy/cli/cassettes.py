@@ -74,8 +74,8 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
         engine.dispose()
     if left_out:
         render.note(
-            f"{render.count(left_out, 'exchange')} cannot be played and was left out: still running, recorded without "
-            "bodies, or left by its client"
+            f"left out {render.count(left_out, 'exchange')} that cannot be played: still running, recorded without "
+            "bodies, or left by the client"
         )
 
 

@@ -37,7 +37,7 @@ def catalogue(engine: Engine, matcher: Matcher, filters: Filters, most: int = MO
         with reading(engine) as connection:
             found += [_recording(matcher, each) for each in recorded(connection, list(playable))]
         if seen >= most:
-            _log.warning("only the newest %d exchanges are played: narrow them by a session or a tag", seen)
+            _log.warning("the newest %d exchanges are played, older ones not: narrow them by a session or a tag", seen)
             break
     return sorted(found, key=lambda each: each.id)
 

@@ -86,9 +86,9 @@ async def _load(engine: Engine, recording: UUID) -> Answer | None:
 def _tell(playback: Playback) -> None:
     library = playback.stock.library
     equal = library.report().equal
-    _log.info("%d recordings can be played", len(library))
+    _log.info("recordings that can be played: %d", len(library))
     if equal:
-        _log.warning("%d requests were recorded more than once: they are answered in that order", len(equal))
+        _log.warning("requests that were recorded more than once, and are answered in that order: %d", len(equal))
 
 
 class _Server(uvicorn.Server):
