@@ -35,7 +35,7 @@ check: .venv/dev
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest --quiet tests/unit/test_house.py
 
-# WHAT=storing|lag|ledger|sizing|meaning|playback measures that instead of the relay.
+# WHAT=storing|lag|ledger|room|sizing|meaning|playback measures that instead of the relay.
 bench: .venv/dev
 	@.venv/bin/python -m tests.bench$(if $(WHAT),.$(WHAT)) $(ARGS)
 

@@ -30,24 +30,23 @@ class Figure(NamedTuple):
 
 
 _SPIKE = "ten million made-up exchanges, two cores, warm cache"
-_BUDGET = "what it may take at most (13 and 8 were reached)"
 
-FORWARD_REQUEST = Figure("forward: a request", "µs", 350, 350, "placeholder, until `make bench` has told it")
-FORWARD_CHUNK = Figure("forward: a chunk", "µs", 25, 25, "placeholder, until `make bench` has told it")
+FORWARD_REQUEST = Figure("forward: a request", "µs", 162, 162, "`make bench`")
+FORWARD_CHUNK = Figure("forward: a chunk", "µs", 75, 75, "`make bench`, 50 streams at a steady pace")
 STORE_EXCHANGE = Figure("ingest: an exchange with its indexes", "µs", 21, 21, "`make bench WHAT=storing`")
 STORE_HEADERS = Figure("ingest: the headers of an exchange", "µs", 9, 11, "`make bench WHAT=storing`")
 STORE_CHUNK = Figure("ingest: a chunk", "µs", 12.5, 8.7, "`make bench WHAT=storing`")
 READ_CHUNK = Figure("ingest: understanding a chunk", "µs", 13, 17.5, "`make bench WHAT=storing`")
 PACK_CHUNK = Figure("ingest: packing a chunk", "µs", 7.7, 3.6, "`make bench WHAT=storing`")
-INDEX_EXCHANGE = Figure("ingest: full text of an exchange", "µs", 96, 50, f"{_SPIKE}; Postgres: placeholder")
+INDEX_EXCHANGE = Figure("ingest: full text of an exchange, 4 kB", "µs", 170, 543, "`make bench WHAT=room`")
 SERVER_EXCHANGE = Figure("Postgres' server: an exchange with its indexes", "µs", 0, 10, "`make bench WHAT=storing`")
-SERVER_INDEX = Figure("Postgres' server: full text of an exchange", "µs", 0, 488, _SPIKE)
+SERVER_INDEX = Figure("Postgres' server: full text of an exchange, 4 kB", "µs", 0, 660, "`make bench WHAT=room`")
 SERVER_CHUNK = Figure("Postgres' server: a chunk", "µs", 0, 3, "`make bench WHAT=storing`")
 ROOM_EXCHANGE = Figure("an exchange without bodies and headers", "bytes", 431, 888, "`make bench WHAT=ledger`")
-ROOM_HEADERS = Figure("its headers", "bytes", 411, 500, f"{_SPIKE}; Postgres: placeholder")
-ROOM_CHUNK = Figure("a chunk, beside its bytes", "bytes", 60, 75, "placeholder")
+ROOM_HEADERS = Figure("its headers, 36", "bytes", 250, 516, "`make bench WHAT=room`")
+ROOM_CHUNK = Figure("a chunk, beside its bytes", "bytes", 71, 129, "`make bench WHAT=room`")
 ROOM_PACKED_CHUNK = Figure("a packed chunk, beside its bytes", "bytes", 4.5, 4.5, _SPIKE)
-ROOM_INDEX = Figure("full text, for each byte of text", "bytes", 0.08, 0.4, f"{_SPIKE}; Postgres: placeholder")
+ROOM_INDEX = Figure("full text, for each byte of text", "bytes", 0.56, 2.2, "`make bench WHAT=room`")
 
 FIGURES = (
     *(FORWARD_REQUEST, FORWARD_CHUNK),
@@ -109,7 +108,7 @@ def need(load: Load, *, postgres: bool) -> Need:
 _TITLE = f"""# Sizing
 
 How much of a machine a number of exchanges takes. This page is computed (`python -m tests.bench.sizing`) from the
-figures at its end; some of them are still placeholders, so that sums are good for the order of magnitude only.
+figures at its end, which were measured on two cores of a shared machine; yours may be half or twice as fast.
 
 A core means one core of the machine on which the figures were measured, busy all the time. Leave as much again for
 peaks: what ingest cannot store at once waits in the journal, which may take `record.max_journal`. Disk is for the

@@ -108,12 +108,12 @@ def _streams(engine: str, count: int) -> tuple[Cost, Cost, Cost]:
     tapes = {number: list(openai_chat(number)) for number in range(1, count + 1)}
     entries = merged(*[exchange(number, chunks=tape) for number, tape in tapes.items()])
     total = sum(map(len, tapes.values()))
-    with _house(engine) as house:
+    with house_of(engine) as house:
         house.record(entries)
-        copied = _cost(house, house.drain, total)
-        read = _cost(house, house.interpret, total)
+        copied = cost_of(house, house.drain, total)
+        read = cost_of(house, house.interpret, total)
         _compare(house, tapes)
-        packed = _cost(house, lambda: _pack(house), total)
+        packed = cost_of(house, lambda: _pack(house), total)
         _compare(house, tapes)
     return copied, Cost(copied.client + read.client, copied.server + read.server), packed
 
@@ -132,7 +132,7 @@ def _rows(engine: str, count: int) -> tuple[Cost, Cost]:
         rows.append(ExchangeRow(key, 1, STARTED_US + number, number, node="n", status=200, outcome=DONE, **more))
         told = [*headers, *((name, f"{name}-{number}") for name in VOLATILE)]
         heads.append(HeadRow(key, Side.RESPONSE, 2, 5, 200, "OK", told))
-    with _house(engine) as house:
+    with house_of(engine) as house:
         return _written(house, rows, Writer.put_exchanges), _written(house, heads, Writer.put_heads)
 
 
@@ -145,22 +145,22 @@ def _written(house: House, rows: Sequence[Any], put: Callable[[Writer, Sequence[
             with writer.transaction():
                 put(writer, rows[at : at + 500])
 
-    return _cost(house, work, len(rows))
+    return cost_of(house, work, len(rows))
 
 
 def _small(engine: str, count: int) -> Cost:
     entries: list[Entry] = []
     for number in range(1, count + 1):
         entries += exchange(number, chunks=[b"{}"], target="/v1/chat/completions")
-    with _house(engine) as house:
+    with house_of(engine) as house:
         house.record(entries)
-        cost = _cost(house, house.drain, count)
+        cost = cost_of(house, house.drain, count)
         assert house.one("SELECT count(*) FROM exchanges") == count
     return cost
 
 
 @contextmanager
-def _house(engine: str) -> Iterator[House]:
+def house_of(engine: str) -> Iterator[House]:
     """A house in a folder of its own, whose ingest is connected before anything is measured."""
     with TemporaryDirectory() as folder, a_house(Path(folder) / "home", engine) as house:
         assert house.carrier is not None
@@ -186,7 +186,7 @@ def _compare(house: House, tapes: dict[int, list[bytes]]) -> None:
     engine.dispose()
 
 
-def _cost(house: House, work: Callable[[], object], of: int) -> Cost:
+def cost_of(house: House, work: Callable[[], object], of: int) -> Cost:
     client, server = time.process_time(), _server(house)
     work()
     return Cost((time.process_time() - client) / of * 1e6, (_server(house) - server) / of * 1e6)
