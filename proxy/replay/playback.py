@@ -23,7 +23,7 @@ from proxy.replay.library import Miss, Order
 from proxy.replay.match import Matcher, Request
 from proxy.replay.said import error, json_headers, report
 from proxy.replay.stock import Stock, stock_of
-from proxy.replay.visit import Visit
+from proxy.replay.visit import Visit, is_page
 from proxy.wire.interface import ClientRequest, ClientSide, RequestError
 
 SESSIONS = "/-/sessions/"
@@ -111,7 +111,7 @@ class Playback:
 
     def control(self, asked: ClientRequest, body: bytes) -> tuple[int, bytes]:
         path, method = asked.target.decode("latin-1").partition("?")[0], asked.method
-        if not _is_trusted(_headers(asked)):
+        if is_page(asked) or not _is_ours(_headers(asked)):
             return 403, error("forbidden", "only programs of this machine may ask this, and no page of a browser")
         if path in {"/-/live", "/-/ready"} and method == b"GET":
             return 200, msgspec.json.encode({"ok": True})
@@ -146,8 +146,7 @@ def _headers(asked: ClientRequest) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in asked.headers]
 
 
-def _is_trusted(headers: list[tuple[str, str]]) -> bool:
-    """Whether it is no page that asks, be it under a name of its own (DNS rebinding)."""
+def _is_ours(headers: list[tuple[str, str]]) -> bool:
+    """Whether this machine is asked under a name that is its own, and not one that a page gave it (DNS rebinding)."""
     hosts = [value for name, value in headers if name.lower() == "host"]
-    foreign = any(name.lower() == "origin" for name, _ in headers)
-    return not foreign and len(hosts) == 1 and _LOOPBACK.fullmatch(hosts[0]) is not None
+    return len(hosts) == 1 and _LOOPBACK.fullmatch(hosts[0]) is not None

@@ -23,6 +23,14 @@ CONTROL = b"/-/"
 """What targets begin with that ask playback itself."""
 
 
+_OF_PAGES = frozenset((b"origin", b"sec-fetch-site"))
+
+
+def is_page(asked: ClientRequest) -> bool:
+    """Whether a page of a browser asks: under a name of its own for this machine it could read what was recorded."""
+    return any(name.lower() in _OF_PAGES for name, _ in asked.headers)
+
+
 class Chosen(Protocol):
     """A recording that answers."""
 
@@ -117,6 +125,11 @@ class Visit:
         try:
             if asked.target.startswith(CONTROL):
                 self._say(*self._host.control(asked, body))
+                return
+            if is_page(asked):
+                self._say(
+                    403, error("forbidden", "playback answers programs of this machine, and no page of a browser")
+                )
                 return
             chosen = self._host.choose(asked, body)
         except Exception as problem:  # noqa: BLE001 - the edge of a request: it must not take the others with it

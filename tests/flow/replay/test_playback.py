@@ -177,3 +177,10 @@ def test_a_session_brings_its_own_cassette(
 @pytest.mark.parametrize("header", [("Host", "evil.example"), ("Origin", "http://evil.example")])
 def test_no_page_of_a_browser_may_ask(playing: Running, header: tuple[str, str]) -> None:
     assert _control(playing, "GET", "x", headers=dict([header])).status_code == 403
+
+
+@pytest.mark.parametrize("header", [("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")])
+def test_no_page_of_a_browser_is_answered(playing: Running, header: tuple[str, str]) -> None:
+    answer = playing.client.get(f"{playing.base_url('openai')}/v1/models", headers=dict([header]))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "wiretape_forbidden")
+    assert "nearest" not in answer.text
