@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from proxy.cli import cassettes, render
+from proxy.cli import cassettes, export_code, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import (
     BeforeFlag,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Write recordings for other programs.", rich_markup_mode=None)
-    for command in (sse, jsonl):
+    for command in (sse, jsonl, export_code.curl, export_code.python):
         group.command()(command)
     importing = typer.Typer(help="Take in what other programs, or another wiretape, wrote.", rich_markup_mode=None)
     cassettes.register(group, importing)

@@ -30,7 +30,7 @@ def upstreams(
     """List the upstreams: the exact base_url for an SDK, and where its requests go."""
     door(ctx).say(config, home, None, upstream)
     chosen = settings(ctx)
-    port = _port(chosen)
+    port = data_port(chosen)
     rows = [_row(chosen, name, port) for name in chosen.upstreams]
     templates = [_template(chosen, name, port) for name in presets.TEMPLATES if name not in chosen.upstreams]
     if output is render.Format.JSON:
@@ -62,7 +62,7 @@ def _template(chosen: Settings, name: str, port: int) -> dict[str, str | None]:
     return {"name": name, "base_url": address, "url": None, "dialect": template.dialect, "to_set": to_set}
 
 
-def _port(chosen: Settings) -> int:
+def data_port(chosen: Settings) -> int:
     """The data port that is served now, else the one in the settings. Raises UsageError where neither is known."""
     from proxy.status import read_all
 
