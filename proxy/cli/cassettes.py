@@ -23,16 +23,12 @@ from proxy.cli.filters import (
     StatusFlag,
     TagFlag,
 )
-from proxy.cli.selection import LimitFlag, selected
-from proxy.cli.show import ID_HELP
+from proxy.cli.selection import Chosen, IdsArgument, LimitFlag, chosen_ones, tracked
 from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
-
     from proxy.replay.cassette import Track
-    from proxy.store import Engine
 
 
 def register(export: typer.Typer, importing: typer.Typer) -> None:
@@ -43,7 +39,7 @@ def register(export: typer.Typer, importing: typer.Typer) -> None:
 
 def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
-    exchanges: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)] = None,
+    exchanges: IdsArgument = None,
     since: SinceFlag = None,
     until: UntilFlag = None,
     upstream: OfUpstreamFlag = None,
@@ -65,13 +61,9 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write exchanges into one text file, to be reviewed, kept, and played again."""
     door(ctx).say(config, home, database, None)
-    chosen = settings(ctx)
     flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
-    engine = store(chosen)
-    try:
-        left_out = _write(engine, selected(engine, chosen, exchanges, flags, limit, before), output)
-    finally:
-        engine.dispose()
+    with chosen_ones(ctx, exchanges, flags, limit, before) as chosen:
+        left_out = _write(chosen, output)
     if left_out:
         render.note(
             f"left out {render.count(left_out, 'exchange')} that cannot be played: still running, recorded without "
@@ -79,7 +71,7 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
         )
 
 
-def _write(engine: Engine, ids: Iterator[UUID], output: Path | None) -> int:
+def _write(chosen: Chosen, output: Path | None) -> int:
     """Write the cassette; how many exchanges were left out."""
     from proxy.replay.cassette import lines
     from proxy.replay.shelf import exported
@@ -88,7 +80,7 @@ def _write(engine: Engine, ids: Iterator[UUID], output: Path | None) -> int:
 
     def tracks() -> Iterator[Track]:
         nonlocal left_out
-        for track in exported(engine, ids):
+        for track in exported(chosen.engine, tracked(chosen, output)):
             if track is None:
                 left_out += 1
             else:

@@ -1,45 +1,28 @@
-"""`export`: response streams without their content-encoding, and whole exchanges as JSON lines."""
+"""`export`: recordings for other programs. Here `export sse`; the others in export_many.py, export_code.py and cassettes.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
-from proxy.cli import cassettes, export_code, render
+from proxy.cli import cassettes, export_code, export_many, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.filters import (
-    BeforeFlag,
-    CredentialFlag,
-    ErrorsFlag,
-    Flags,
-    MinCostFlag,
-    ModelFlag,
-    OfUpstreamFlag,
-    OutcomeFlag,
-    SearchFlag,
-    SessionFlag,
-    StatusFlag,
-    TagFlag,
-)
-from proxy.cli.selection import LimitFlag, selected
-from proxy.cli.show import ID_HELP, write_json
-from proxy.cli.times import SinceFlag, UntilFlag
+from proxy.cli.show import ID_HELP
 from proxy.errors import UsageError
 from proxy.exchange import Side
 
 if TYPE_CHECKING:
     from proxy.replay import Tape
-    from proxy.store import Engine
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Write recordings for other programs.", rich_markup_mode=None)
-    for command in (sse, jsonl, export_code.curl, export_code.python):
+    many = (export_many.jsonl, export_many.openai_jsonl, export_many.har)
+    commands: tuple[Callable[..., None], ...] = (sse, *many, export_code.curl, export_code.python)
+    for command in commands:
         group.command()(command)
     importing = typer.Typer(help="Take in what other programs, or another wiretape, wrote.", rich_markup_mode=None)
     cassettes.register(group, importing)
@@ -103,50 +86,3 @@ def _streams(tapes: Sequence[Tape], out: render.BodyWriter) -> Iterator[str | No
         if number + 1 < len(tapes) and not (end + rest).endswith(_BLANK_LINE):
             out.write(_BLANK_LINE[0])
         yield decoding.problem
-
-
-def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
-    ctx: typer.Context,
-    exchanges: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)] = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
-    limit: LimitFlag = None,
-    before: BeforeFlag = None,
-    output: render.OutputFlag = None,
-    config: ConfigFlag = None,
-    home: HomeFlag = None,
-    database: DatabaseFlag = None,
-) -> None:
-    """Write exchanges with all that `show` knows, one JSON object on each line, the oldest first."""
-    door(ctx).say(config, home, database, None)
-    chosen = settings(ctx)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
-    engine = store(chosen)
-    try:
-        _write_lines(engine, selected(engine, chosen, exchanges, flags, limit, before), output)
-    finally:
-        engine.dispose()
-
-
-def _write_lines(engine: Engine, ids: Iterator[UUID], output: Path | None) -> None:
-    from proxy.store import read
-    from proxy.store.engine import reading
-
-    with render.body_output(output) as out:
-        for each in ids:
-            with render.spool() as spool:
-                with reading(engine) as connection:
-                    exchange = read.get_exchange(connection, each)
-                    if exchange is not None:
-                        write_json(spool, connection, exchange)
-                render.pour(spool, out)

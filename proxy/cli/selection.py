@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
+from proxy.cli import render
+from proxy.cli.door import settings, store
 from proxy.cli.filters import Flags, check_search, check_upstream, filters_of, found_id, pages
+from proxy.cli.show import ID_HELP
 from proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,30 +23,56 @@ if TYPE_CHECKING:
     from proxy.store import Engine
     from proxy.store.read import Filters
 
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)]
 LimitFlag = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")]
 
 
-def selected(
-    engine: Engine, settings: Settings, named: Sequence[str] | None, flags: Flags, limit: int | None, before: str | None
-) -> Iterator[UUID]:
-    """Their ids. Raises UsageError for names beside filters, for what is not there, and for a filter that is none."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The exchanges that were asked for, the oldest first."""
+
+    settings: Settings
+    engine: Engine
+    ids: Iterator[UUID]
+    total: int
+
+
+@contextmanager
+def chosen_ones(
+    ctx: typer.Context, exchanges: list[str] | None, flags: Flags, limit: int | None, before: str | None
+) -> Iterator[Chosen]:
+    """Those with the given ids, or those that pass. Raises UsageError."""
+    here = settings(ctx)
     filters = filters_of(flags)
-    if named and (flags.narrow or limit is not None or before is not None):
+    if exchanges and (flags.narrow or limit is not None or before is not None):
         raise UsageError("export takes either ids or filters, not both")
-    check_upstream(engine, settings, flags.upstream)
-    check_search(engine, settings, flags.search)
-    if not named:
-        return _oldest_first(engine, filters, limit, found_id(engine, before))
-    found = (found_id(engine, each) for each in named)
-    return iter(sorted({each for each in found if each is not None}))
+    engine = store(here)
+    try:
+        check_upstream(engine, here, flags.upstream)
+        check_search(engine, here, flags.search)
+        if exchanges:
+            named = {each for each in (found_id(engine, given) for given in exchanges) if each is not None}
+            ids, total = iter(sorted(named)), len(named)
+        else:
+            ids, total = _oldest_first(engine, filters, limit, found_id(engine, before))
+        yield Chosen(here, engine, ids, total)
+    finally:
+        engine.dispose()
 
 
-def _oldest_first(engine: Engine, filters: Filters, limit: int | None, before: UUID | None) -> Iterator[UUID]:
-    """The exchanges that pass, as of now. Notes where the pages are and reads them again, the last one first."""
+def _oldest_first(
+    engine: Engine, filters: Filters, limit: int | None, before: UUID | None
+) -> tuple[Iterator[UUID], int]:
+    """The exchanges that pass, as of now, and how many. Notes where the pages are and reads them again, the last one
+    first."""
+    starts = [(page[0].id, len(page)) for page in pages(engine, filters, limit, before)]
+    return _again(engine, filters, starts), sum(size for _, size in starts)
+
+
+def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> Iterator[UUID]:
     from proxy.store.engine import reading
     from proxy.store.read import list_exchanges
 
-    starts = [(page[0].id, len(page)) for page in pages(engine, filters, limit, before)]
     passed = UUID(int=0)
     for newest, size in reversed(starts):
         with reading(engine) as connection:
@@ -49,3 +82,17 @@ def _oldest_first(engine: Engine, filters: Filters, limit: int | None, before: U
             if exchange.id > passed:
                 passed = exchange.id
                 yield passed
+
+
+def tracked(chosen: Chosen, output: Path | None) -> Iterator[UUID]:
+    """The ids; a terminal for errors shows how many are done, unless the output would run into it."""
+    if not sys.stderr.isatty() or (output is None and render.on_terminal()):
+        yield from chosen.ids
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # It vanishes at its end: what was written is all that is to be seen.
+    with Progress(*columns, console=Console(stderr=True, color_system=None), transient=True) as progress:
+        yield from progress.track(chosen.ids, total=chosen.total)
