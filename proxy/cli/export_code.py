@@ -11,7 +11,6 @@ from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, UpstreamFlag, door, settings, store
 from proxy.cli.show import ID_HELP
 from proxy.cli.upstreams import data_port
-from proxy.cli.variables import KEYS
 from proxy.errors import UsageError
 from proxy.presets import BUILT_IN, base_url
 
@@ -64,6 +63,7 @@ def _write(
 ) -> None:
     chosen = settings(ctx)
     engine = store(chosen)
+    from proxy.cli.variables import KEYS
     from proxy.replay.requested import request_of, requested, variable_name
 
     try:
