@@ -28,6 +28,7 @@ from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from proxy.replay.cassette import Track
 
 

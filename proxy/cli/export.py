@@ -1,4 +1,4 @@
-"""`export`: recordings for other programs. Here `export sse`; the others in export_many.py, export_code.py and cassettes.py."""
+"""`export`: recordings for other programs. Here `sse`; more in export_many.py, export_code.py and cassettes.py."""
 
 from __future__ import annotations
 

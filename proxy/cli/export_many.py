@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import typer
 
 from proxy.cli import render
-from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door
 from proxy.cli.filters import (
     BeforeFlag,
     CredentialFlag,
@@ -35,7 +31,6 @@ from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from proxy.replay.chat import Skipped
-
 
 
 def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
