@@ -21,7 +21,7 @@ from tests.support.databases import KINDS, POSTGRES, POSTGRES_16
 sys.dont_write_bytecode = False
 
 # A busy two-core machine is no reason to fail, and a run must be one that can be repeated.
-settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("house")
 
 

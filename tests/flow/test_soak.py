@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos import soak
 from tests.chaos.mix import Leave, Way
 
-SECONDS = 20 if os.environ.get("CI") == "true" else 6
+SECONDS = 12 if os.environ.get("CI") == "true" else 6
 """Of traffic; `make chaos ARGS="soak --seconds 3600"` takes an hour."""
 
 

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("damage")
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.integers(0, len(SHAPE.data) - 1), st.integers(0, 7))
 def test_a_flipped_bit_anywhere(folder: Path, kind: str, at: int, bit: int) -> None:
     hit = [each for each in SHAPE.records if each.offset <= at < each.end]

@@ -80,7 +80,7 @@ def fail(house: House) -> None:
     house.stop()
 
 
-@settings(max_examples=20)
+@settings(max_examples=14)
 @given(tapes(), steps, st.sampled_from([1, 700, 10**9]))
 def test_cut_anywhere(
     folder: Path, kind: str, entries: list[Entry], cuts: list[tuple[int, str]], segment_bytes: int
