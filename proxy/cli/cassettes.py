@@ -9,22 +9,8 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.filters import (
-    BeforeFlag,
-    CredentialFlag,
-    ErrorsFlag,
-    Flags,
-    MinCostFlag,
-    ModelFlag,
-    OfUpstreamFlag,
-    OutcomeFlag,
-    SearchFlag,
-    SessionFlag,
-    StatusFlag,
-    TagFlag,
-)
+from proxy.cli.filters import NO_FLAGS, BeforeFlag, Flags, filtered
 from proxy.cli.selection import Chosen, IdsArgument, LimitFlag, chosen_ones, tracked
-from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,25 +20,14 @@ if TYPE_CHECKING:
 
 def register(export: typer.Typer, importing: typer.Typer) -> None:
     """Add the commands to their groups."""
-    export.command("cassette")(write)
+    export.command("cassette")(filtered(write))
     importing.command("cassette")(read)
 
 
 def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
     exchanges: IdsArgument = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     limit: LimitFlag = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
@@ -62,7 +37,6 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write exchanges into one text file, to be reviewed, kept, and played again."""
     door(ctx).say(config, home, database, None)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen:
         left_out = _write(chosen, output)
     if left_out:

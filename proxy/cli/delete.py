@@ -11,26 +11,8 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.filters import (
-    CredentialFlag,
-    ErrorsFlag,
-    Flags,
-    MinCostFlag,
-    ModelFlag,
-    OfUpstreamFlag,
-    OutcomeFlag,
-    SearchFlag,
-    SessionFlag,
-    StatusFlag,
-    TagFlag,
-    check_search,
-    check_upstream,
-    filters_of,
-    found_id,
-    pages,
-)
+from proxy.cli.filters import NO_FLAGS, Flags, check_search, check_upstream, filtered, filters_of, found_id, pages
 from proxy.cli.show import ID_HELP
-from proxy.cli.times import SinceFlag, UntilFlag
 from proxy.errors import UsageError, WiretapeError
 
 if TYPE_CHECKING:
@@ -40,24 +22,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(delete)
+    app.command()(filtered(delete))
 
 
-def delete(  # noqa: PLR0913, PLR0917 - a flag is an argument
+def delete(
     ctx: typer.Context,
     exchanges: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)] = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigFlag = None,
     home: HomeFlag = None,
@@ -66,7 +37,6 @@ def delete(  # noqa: PLR0913, PLR0917 - a flag is an argument
     """Delete exchanges for good. Those that are still running stay."""
     door(ctx).say(config, home, database, None)
     chosen = settings(ctx)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     filters = filters_of(flags)
     if bool(exchanges) == flags.narrow:
         raise UsageError("delete takes either ids or filters: say which exchanges, for example `--until 30d`")
@@ -74,8 +44,8 @@ def delete(  # noqa: PLR0913, PLR0917 - a flag is an argument
     from proxy.store.delete import delete_exchanges
 
     try:
-        check_upstream(engine, chosen, upstream)
-        check_search(engine, chosen, search)
+        check_upstream(engine, chosen, flags.upstream)
+        check_search(engine, chosen, flags.search)
         ended, running = _named(engine, exchanges) if exchanges else _sorted(pages(engine, filters, None))
         _ask(len(ended), running, yes=yes)
         done = delete_exchanges(engine, ended)

@@ -9,6 +9,7 @@ import typer
 
 from proxy.cli import cassettes, export_code, export_many, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli.filters import filtered
 from proxy.cli.show import ID_HELP
 from proxy.errors import UsageError
 from proxy.exchange import Side
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Write recordings for other programs.", rich_markup_mode=None)
-    many = (export_many.jsonl, export_many.openai_jsonl, export_many.har)
+    many = map(filtered, (export_many.jsonl, export_many.openai_jsonl, export_many.har))
     commands: tuple[Callable[..., None], ...] = (sse, *many, export_code.curl, export_code.python)
     for command in commands:
         group.command()(command)

@@ -11,23 +11,9 @@ import typer
 
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door
-from proxy.cli.filters import (
-    BeforeFlag,
-    CredentialFlag,
-    ErrorsFlag,
-    Flags,
-    MinCostFlag,
-    ModelFlag,
-    OfUpstreamFlag,
-    OutcomeFlag,
-    SearchFlag,
-    SessionFlag,
-    StatusFlag,
-    TagFlag,
-)
+from proxy.cli.filters import NO_FLAGS, BeforeFlag, Flags
 from proxy.cli.selection import Chosen, IdsArgument, LimitFlag, chosen_ones, tracked
 from proxy.cli.show import write_json
-from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from proxy.replay.chat import Skipped
@@ -36,18 +22,7 @@ if TYPE_CHECKING:
 def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
     exchanges: IdsArgument = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     limit: LimitFlag = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
@@ -57,7 +32,6 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write exchanges with all that `show` knows, one JSON object on each line, the oldest first."""
     door(ctx).say(config, home, database, None)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen, render.body_output(output) as out:
         _write_lines(chosen, tracked(chosen, output), out)
 
@@ -65,18 +39,7 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
 def openai_jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
     exchanges: IdsArgument = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     limit: LimitFlag = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
@@ -86,7 +49,6 @@ def openai_jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write chats in the form that OpenAI's fine-tuning takes, one on each line, the oldest first."""
     door(ctx).say(config, home, database, None)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen, render.body_output(output) as out:
         skipped = _write_chats(chosen, tracked(chosen, output), out)
     for why, number in skipped.items():
@@ -96,18 +58,7 @@ def openai_jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
 def har(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
     exchanges: IdsArgument = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     limit: LimitFlag = None,
     before: BeforeFlag = None,
     output: render.OutputFlag = None,
@@ -117,7 +68,6 @@ def har(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write exchanges as an HTTP Archive, which the developer tools of browsers open, the oldest first."""
     door(ctx).say(config, home, database, None)
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen, render.body_output(output) as out:
         _write_archive(chosen, tracked(chosen, output), out)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Literal
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
 import typer
 
 from proxy.cli import render
-from proxy.cli.times import moment
+from proxy.cli.times import SinceFlag, UntilFlag, moment
 from proxy.errors import UsageError
 from proxy.exchange import Outcome
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from proxy.store import Engine
     from proxy.store.read import Filters
     from proxy.store.rows import Exchange
+
+KEYWORD = Parameter.KEYWORD_ONLY
 
 PAGE = 500
 """Exchanges that are read at once; between two pages the database is free to tidy up."""
@@ -50,23 +53,48 @@ BeforeFlag = Annotated[str | None, typer.Option("--before", metavar="ID", help="
 class Flags:
     """What the flags said, as it was written; None and False say nothing."""
 
-    since: str | None = None
-    until: str | None = None
-    upstream: str | None = None
-    status: str | None = None
-    outcome: str | None = None
-    tag: str | None = None
-    session: str | None = None
-    model: str | None = None
-    credential: str | None = None
-    search: str | None = None
-    min_cost: str | None = None
-    errors: bool = False
+    since: SinceFlag = None
+    until: UntilFlag = None
+    upstream: OfUpstreamFlag = None
+    status: StatusFlag = None
+    outcome: OutcomeFlag = None
+    tag: TagFlag = None
+    session: SessionFlag = None
+    model: ModelFlag = None
+    credential: CredentialFlag = None
+    search: SearchFlag = None
+    min_cost: MinCostFlag = None
+    errors: ErrorsFlag = False
 
     @property
     def narrow(self) -> bool:
         """Whether any was given."""
-        return self != Flags()
+        return self != NO_FLAGS
+
+
+NO_FLAGS = Flags()
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter `flags` is a flag of its own for each of the fields: Typer knows no others."""
+    hints = get_type_hints(command, include_extras=True)
+    spread = get_type_hints(Flags, include_extras=True)
+    parameters: list[Parameter] = []
+    for each in signature(command).parameters.values():
+        if each.name == "flags":
+            defaults = ((field.name, field.default) for field in fields(Flags))
+            parameters += [Parameter(name, KEYWORD, default=said, annotation=spread[name]) for name, said in defaults]
+        else:
+            parameters.append(each.replace(kind=KEYWORD, annotation=hints[each.name]))
+
+    def spoken(**given: Any) -> None:
+        flags = Flags(**{name: given.pop(name) for name in spread})
+        command(**given, flags=flags)
+
+    spoken.__name__, spoken.__doc__ = command.__name__, command.__doc__
+    spoken.__annotations__ = {each.name: each.annotation for each in parameters}
+    spoken.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect looks for it
+    return spoken
 
 
 def filters_of(flags: Flags) -> Filters:

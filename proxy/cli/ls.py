@@ -9,25 +9,16 @@ import typer
 from proxy.cli import money, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import (
+    NO_FLAGS,
     BeforeFlag,
-    CredentialFlag,
-    ErrorsFlag,
     Flags,
-    MinCostFlag,
-    ModelFlag,
-    OfUpstreamFlag,
-    OutcomeFlag,
-    SearchFlag,
-    SessionFlag,
-    StatusFlag,
-    TagFlag,
     check_search,
     check_upstream,
+    filtered,
     filters_of,
     found_id,
     pages,
 )
-from proxy.cli.times import SinceFlag, UntilFlag
 
 if TYPE_CHECKING:
     from proxy.store.rows import Exchange
@@ -57,23 +48,12 @@ _SHORT, _LONG = "%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(ls)
+    app.command()(filtered(ls))
 
 
 def ls(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    upstream: OfUpstreamFlag = None,
-    status: StatusFlag = None,
-    outcome: OutcomeFlag = None,
-    tag: TagFlag = None,
-    session: SessionFlag = None,
-    model: ModelFlag = None,
-    credential: CredentialFlag = None,
-    search: SearchFlag = None,
-    min_cost: MinCostFlag = None,
-    errors: ErrorsFlag = False,
+    flags: Flags = NO_FLAGS,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
     before: BeforeFlag = None,
     output: render.FormatFlag = render.Format.TABLE,
@@ -86,12 +66,11 @@ def ls(  # noqa: PLR0913, PLR0917 - a flag is an argument
     chosen = settings(ctx)
     from proxy.cli.show import facts
 
-    flags = Flags(since, until, upstream, status, outcome, tag, session, model, credential, search, min_cost, errors)
     filters = filters_of(flags)
     engine = store(chosen)
     try:
-        check_upstream(engine, chosen, upstream)
-        check_search(engine, chosen, search)
+        check_upstream(engine, chosen, flags.upstream)
+        check_search(engine, chosen, flags.search)
         found = [each for page in pages(engine, filters, limit, found_id(engine, before)) for each in page]
     finally:
         engine.dispose()

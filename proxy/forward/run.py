@@ -6,12 +6,10 @@ Puts journal, upstreams and application together from plain values; says once a 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from proxy.wire.interface import Timeouts, Upstream
 from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.server import ServerProtocol
+from proxy.wire.serving import Server, on_stop
 from proxy.wire.tls import tls_context
 
 _log = logging.getLogger("forward")
@@ -136,13 +135,6 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
     )
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
-        yield
-
-
 class _Worker:
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -171,7 +163,7 @@ class _Worker:
         self._stopping = False
         self._said: str | None = None  # of the journal's failure, in the log
         self._told = 0  # failures that the log knows of
-        self._server = _Server(
+        self._server = Server(
             uvicorn.Config(
                 self._app,
                 # uvicorn only calls it, whatever it is
@@ -192,10 +184,7 @@ class _Worker:
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, self._stop)
-        if self._options.lifeline is not None:
-            loop.add_reader(self._options.lifeline, self._stop)
+        on_stop(self._stop, self._options.lifeline)
         ticking = loop.create_task(self._tick())
         try:
             await self._server.serve(sockets=[self._options.listener])
@@ -210,8 +199,6 @@ class _Worker:
             self._tell(stopped=True)
 
     def _stop(self) -> None:
-        if self._options.lifeline is not None:
-            asyncio.get_running_loop().remove_reader(self._options.lifeline)
         if self._stopping:
             self._server.force_exit = True
         self._stopping = True

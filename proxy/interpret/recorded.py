@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.exchange import WireEnd
 from proxy.interpret.meaning import Pairs, Pieces, Recording
@@ -45,13 +45,26 @@ def recording(found: Stored) -> Recording:
     )
 
 
-def upstream_target(target: str) -> str:
-    """A target of the data port without tags and the upstream's name: `/~a=b/openai/v1/x?y` becomes `/v1/x?y`."""
+class Place(NamedTuple):
+    """A target of the data port in its parts: tags (`a=b,c=d`, as they are written), the upstream's name, and the
+    target there, path and query."""
+
+    tags: str
+    upstream: str
+    target: str
+
+
+def place_of(target: str) -> Place:
+    """`/~a=b/openai/v1/x?y` is of the tags `a=b`, the upstream `openai`, and `/v1/x?y` there."""
     path, question, query = target.partition("?")
     segments = path.split("/")[1:]
-    if segments and segments[0].startswith("~"):
-        segments = segments[1:]
-    return "/" + "/".join(segments[1:]) + question + query
+    tags = segments.pop(0)[1:] if segments and segments[0].startswith("~") else ""
+    return Place(tags, segments[0] if segments else "", "/" + "/".join(segments[1:]) + question + query)
+
+
+def upstream_target(target: str) -> str:
+    """A target of the data port without tags and the upstream's name: `/~a=b/openai/v1/x?y` becomes `/v1/x?y`."""
+    return place_of(target).target
 
 
 def _never_sent(found: Stored) -> bool:

@@ -11,7 +11,7 @@ from proxy.interpret.recorded import upstream_target
 from proxy.replay.answer import is_playable
 from proxy.replay.cassette import Track
 from proxy.replay.library import Recording
-from proxy.replay.match import Matcher, Request
+from proxy.replay.match import Matcher, Request, title_of
 from proxy.replay.shelf import is_switched
 from proxy.store import Engine
 from proxy.store.engine import reading
@@ -77,8 +77,7 @@ def _recording(matcher: Matcher, found: Recorded) -> Recording:
 def _made(matcher: Matcher, exchange: UUID, upstream: str, asked: Request) -> Recording:
     """Of a request as the data port got it."""
     request = asked._replace(target=upstream_target(asked.target))
-    title = f"{request.method} {request.target.partition('?')[0]}"
-    return Recording(exchange, upstream, title, matcher.canonical(request))
+    return Recording(exchange, upstream, title_of(request), matcher.canonical(request))
 
 
 def _joined(pieces: Iterable[tuple[int, bytes]]) -> bytes:

@@ -54,6 +54,11 @@ class Request(NamedTuple):
     body: bytes
 
 
+def title_of(request: Request) -> str:
+    """What people call it: its method and path."""
+    return f"{request.method} {request.target.partition('?')[0]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What is overlooked. JSON paths are those of paths.parse; normalisers (pattern, replacement) work on every text of

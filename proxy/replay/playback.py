@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
 import msgspec
 
 from proxy.errors import UsageError
-from proxy.interpret.recorded import upstream_target
+from proxy.interpret.recorded import place_of
 from proxy.replay.answer import Answer
 from proxy.replay.cassette_reader import tracks
 from proxy.replay.library import Miss, Order
-from proxy.replay.match import Matcher, Request
+from proxy.replay.match import Matcher, Request, title_of
 from proxy.replay.said import error, json_headers, report
 from proxy.replay.stock import Stock, stock_of
 from proxy.replay.visit import Visit, is_page
@@ -31,22 +30,11 @@ _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re
 _HELP = f"playback answers /-/live, /-/ready, and GET, PUT and DELETE of {SESSIONS}NAME"
 
 
-class Place(NamedTuple):
-    """What a target of the data port names: the upstream, and whose session it is."""
-
-    upstream: str
-    session: str
-
-
-def place_of(target: str, headers: list[tuple[str, str]]) -> Place:
-    """Of a target such as `/~session=a/openai/v1/models`, or the header that names the session."""
-    segments = target.partition("?")[0].split("/")[1:]
-    session = next((value for name, value in headers if name.lower() == "x-wiretape-session"), "")
-    if segments and segments[0].startswith("~"):
-        tags = dict(tag.partition("=")[::2] for tag in unquote(segments[0][1:]).split(","))
-        session = tags.get("session", session)
-        segments = segments[1:]
-    return Place(unquote(segments[0]) if segments else "", session)
+def session_of(tags: str, headers: list[tuple[str, str]]) -> str:
+    """Whose session it is, by the tags of a path (`session=a,b=c`), or else by its header."""
+    named = dict(tag.partition("=")[::2] for tag in unquote(tags).split(","))
+    by_header = next((value for name, value in headers if name.lower() == "x-wiretape-session"), "")
+    return named.get("session", by_header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +81,13 @@ class Playback:
         self._visits.discard(visit)
 
     def choose(self, asked: ClientRequest, body: bytes) -> _Chosen | Miss:
-        target, method = asked.target.decode("latin-1"), asked.method.decode("latin-1")
-        headers = _headers(asked)
-        where = place_of(target, headers)
-        request = Request(method, upstream_target(target), headers, body)
-        title = f"{method} {request.target.partition('?')[0]}"
-        stock = self._of(where.session)
-        found = stock.library.find(where.upstream, title, self._matcher.canonical(request), where.session)
+        method, headers = asked.method.decode("latin-1"), _headers(asked)
+        where = place_of(asked.target.decode("latin-1"))
+        session = session_of(where.tags, headers)
+        request = Request(method, where.target, headers, body)
+        stock = self._of(session)
+        canonical = self._matcher.canonical(request)
+        found = stock.library.find(unquote(where.upstream), title_of(request), canonical, session)
         if isinstance(found, Miss):
             self.missed += 1
             return found

@@ -6,11 +6,9 @@ It makes no connection but to the database, and that at the beginning and for wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,9 +30,11 @@ from proxy.store.engine import check_version, open_engine
 from proxy.store.read import Filters
 from proxy.wire.limits import Limits
 from proxy.wire.server import ServerProtocol
+from proxy.wire.serving import serve
 
 _log = logging.getLogger("playback")
 
+BACKLOG = 4096
 GRACE = 2  # seconds for answers under way when it is told to stop
 
 
@@ -91,64 +91,34 @@ def _tell(playback: Playback) -> None:
         _log.warning("requests that were recorded more than once, and are answered in that order: %d", len(equal))
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
-        yield
-
-
 async def _never(scope: object, receive: object, send: object) -> None:
     raise NotImplementedError("every request is taken before it gets here")
 
 
 async def _serve(playback: Playback, options: PlaybackOptions) -> None:
-    server = _Server(
-        uvicorn.Config(
-            _never,
-            # uvicorn only calls it, whatever it is
-            http=partial(ServerProtocol, Limits(), playback.refuse, take=playback.take),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=4096,
-            timeout_graceful_shutdown=GRACE,
-        )
+    config = uvicorn.Config(
+        _never,
+        # uvicorn only calls it, whatever it is
+        http=partial(ServerProtocol, Limits(), playback.refuse, take=playback.take),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE,
     )
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if options.lifeline is not None:
-            loop.remove_reader(options.lifeline)
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop)
-    if options.lifeline is not None:
-        loop.add_reader(options.lifeline, stop)
     status = StatusFile(options.home, "playback")
-    telling = loop.create_task(_report(server, status, playback, options))
+
+    def tell(address: list[object] | None) -> None:
+        facts = {"recordings": len(playback.stock.library), "played": playback.played, "missed": playback.missed}
+        status.write({"address": address, **facts})
+
     try:
-        await server.serve(sockets=[options.listener])
+        await serve(config, options.listener, options.lifeline, tell, options.on_serving)
     finally:
-        telling.cancel()
         playback.stop()
         status.remove()
-
-
-async def _report(server: uvicorn.Server, status: StatusFile, playback: Playback, options: PlaybackOptions) -> None:
-    address = list(options.listener.getsockname()[:2])
-    announced = False
-    while True:
-        if server.started and not announced:
-            announced = True
-            options.on_serving()
-        facts = {"recordings": len(playback.stock.library), "played": playback.played, "missed": playback.missed}
-        status.write({"address": address if announced else None, **facts})
-        await asyncio.sleep(1.0 if announced else 0.02)

@@ -6,8 +6,8 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from operator import itemgetter
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from proxy.exchange import Origin, Side, WireEnd, outcome
@@ -104,26 +104,20 @@ def _row(track: Track) -> ExchangeRow:
 
 def _rows(track: Track) -> tuple[list[HeadRow], list[ChunkRow]]:
     """Heads and chunks, numbered in the order of time; a head before what came with it, trailers behind all."""
-    events: list[tuple[int, int, Any]] = [(0, Side.REQUEST, Head(0, 0, "", track.headers))]
-    sides = (
-        ((at_us, Side.REQUEST, data) for at_us, data in track.request),
-        ((head.at_us, Side.RESPONSE, head) for head in track.heads),
-        ((at_us, Side.RESPONSE, data) for at_us, data in track.response),
+    key = track.id
+    rows: list[HeadRow | ChunkRow] = [HeadRow(key, Side.REQUEST, 0, 0, None, None, track.headers)]
+    rows += heapq.merge(
+        (ChunkRow(key, Side.REQUEST, 0, at_us, data) for at_us, data in track.request),
+        (HeadRow(key, Side.RESPONSE, 0, each.at_us, each.status, each.reason, each.headers) for each in track.heads),
+        (ChunkRow(key, Side.RESPONSE, 0, at_us, data) for at_us, data in track.response),
+        key=attrgetter("at_us"),
     )
-    events += heapq.merge(*sides, key=itemgetter(0))
     for side, pairs in ((Side.REQUEST_TRAILERS, track.request_trailers), (Side.RESPONSE_TRAILERS, track.trailers)):
         if pairs:
-            events.append((track.end_us, side, Head(track.end_us, 0, "", pairs)))
-    heads: list[HeadRow] = []
-    chunks: list[ChunkRow] = []
-    for seq, (at_us, of, what) in enumerate(events):
-        if isinstance(what, Head):
-            final = of == Side.RESPONSE
-            status, reason = (what.status, what.reason) if final else (None, None)
-            heads.append(HeadRow(track.id, of, seq, at_us, status, reason, what.headers))
-        else:
-            chunks.append(ChunkRow(track.id, of, seq, at_us, what))
-    return heads, chunks
+            rows.append(HeadRow(key, side, 0, track.end_us, None, None, pairs))
+    numbered = [row._replace(seq=seq) for seq, row in enumerate(rows)]
+    heads = [row for row in numbered if isinstance(row, HeadRow)]
+    return heads, [row for row in numbered if isinstance(row, ChunkRow)]
 
 
 # Played without a store

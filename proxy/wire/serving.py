@@ -1,0 +1,76 @@
+"""How a role serves its port until it is told to stop: uvicorn, the signals and the lifeline that end it.
+
+Must not know what is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+TELL = 1.0  # seconds between two words of a status
+_SOON = 0.02  # until it serves
+
+
+class Server(uvicorn.Server):
+    """As uvicorn has it, but for signals, which are whoever's who runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
+        yield
+
+
+def on_stop(stop: Callable[[], None], lifeline: int | None) -> None:
+    """Call `stop` for SIGINT, SIGTERM and the lifeline's end; in the running loop.
+
+    Once it was called, the lifeline's end says nothing new: only another signal hurries.
+    """
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
+        stop()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, told)
+    if lifeline is not None:
+        loop.add_reader(lifeline, told)
+
+
+async def serve(
+    config: uvicorn.Config,
+    listener: socket.socket,
+    lifeline: int | None,
+    tell: Callable[[list[object] | None], None],
+    on_serving: Callable[[], None],
+) -> None:
+    """Serve until told to stop; told twice, at once. `tell` hears the address every second, None before it serves."""
+    server = Server(config)
+
+    def stop() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    async def telling() -> None:
+        address = list(listener.getsockname()[:2])
+        announced = False
+        while True:
+            if server.started and not announced:
+                announced = True
+                on_serving()
+            tell(address if announced else None)
+            await asyncio.sleep(TELL if announced else _SOON)
+
+    on_stop(stop, lifeline)
+    task = asyncio.get_running_loop().create_task(telling())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        task.cancel()
