@@ -149,6 +149,10 @@ class Visit:
             _log.warning("a recording cannot be read: %s", problem)
             self._say(503, error("database_away", "the recording cannot be read now; try again"))
             return
+        except Exception as problem:  # noqa: BLE001 - the edge of a task: whoever waits for the answer must be told
+            _log.error("internal error while a recording was read (%s)", place(problem))
+            self._say(500, error("internal_error", f"playback failed ({place(problem)}); please report it"))
+            return
         if answer is None:
             self._say(404, error("no_recording", "the recording was deleted"))
             return

@@ -3,62 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proxy.replay.answer import Answer, Head
 from proxy.replay.player import Player
-from proxy.wire.interface import ClientListener, ClientRequest, RawHeaders, Upload, UpstreamResponse
 from tests.support.websocket import Frame, Op
-
-
-class Client:
-    """A wire.interface.ClientSide that notes what it is told, and when."""
-
-    def __init__(self, method: bytes = b"POST", headers: RawHeaders | None = None) -> None:
-        self.request = ClientRequest(method, b"/x", "1.1", headers or [])
-        self.address = ""
-        self.started = False
-        self.told: list[tuple[str, Any]] = []
-        self.flushed = 0
-        self.on_write: Callable[[], None] = lambda: None
-
-    def attach(self, listener: ClientListener) -> Upload:
-        raise AssertionError("a player is not who listens")
-
-    def interim(self, response: UpstreamResponse) -> None:
-        self.told.append(("interim", response.status))
-
-    def start(self, response: UpstreamResponse, trailers_follow: bool = False) -> None:
-        self.told.append(("start", (response.status, response.reason, response.bodiless, trailers_follow)))
-
-    def tunnel(self, response: UpstreamResponse) -> None:
-        self.told.append(("tunnel", response.headers))
-
-    def write(self, data: bytes) -> None:
-        self.told.append(("write", data))
-        self.on_write()
-
-    def send(self, data: bytes) -> None:
-        self.write(data)
-        self.flush()
-
-    def end(self, trailers: RawHeaders) -> None:
-        self.told.append(("end", trailers))
-
-    def flush(self) -> None:
-        self.flushed = len(self.told)
-
-    def discard(self) -> None: ...
-
-    def abort(self) -> None:
-        self.told.append(("abort", None))
-
-    def pause_upload(self) -> None: ...
-
-    def resume_upload(self) -> None: ...
+from tests.unit.replay.clients import Client
 
 
 def answer(**fields: Any) -> Answer:
