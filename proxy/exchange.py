@@ -114,7 +114,8 @@ HeaderList = list[tuple[str, str]]
 
 
 class RequestHead(msgspec.Struct, omit_defaults=True):
-    """`ordinal` counts the journal's exchanges from 1 without holes; `started_us` is since 1970."""
+    """`ordinal` counts the journal's exchanges from 1 without holes; `started_us` is since 1970; `replay_of` is the id
+    of the exchange that is sent again."""
 
     ordinal: int
     started_us: int
@@ -130,6 +131,7 @@ class RequestHead(msgspec.Struct, omit_defaults=True):
     tags: HeaderList = []
     record: str = "all"
     origin: int = Origin.LIVE
+    replay_of: str | None = None
 
 
 class ResponseHead(msgspec.Struct, omit_defaults=True):

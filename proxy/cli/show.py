@@ -199,6 +199,7 @@ def _summary(exchange: Exchange) -> list[tuple[str, str]]:
         ("exchange", str(exchange.id)),
         ("started", began.isoformat(sep=" ", timespec="milliseconds")),
         ("origin", exchange.origin.name.lower()),
+        ("sends again", str(exchange.replay_of or "")),
         ("upstream", f"{exchange.upstream or '-'} (dialect {exchange.dialect or '-'})"),
         ("request", f"{via} HTTP/{exchange.http_version}" if exchange.http_version else via),
         ("response", answer),

@@ -1,8 +1,11 @@
-"""What a request's headers say about itself: tags, session, how much to record. Ours, and those of other gateways."""
+"""What a request's headers say about itself: tags, session, how much to record, what it is sent again of. Ours, and
+those of other gateways."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from uuid import UUID
 
 import msgspec
 
@@ -13,6 +16,7 @@ from proxy.wire.interface import RawHeaders
 
 RECORD = ("all", "meta", "none")
 MAX_SESSION = 256
+_ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SESSIONS = (b"helicone-session-id", b"x-portkey-trace-id")
 
 
@@ -21,6 +25,7 @@ class Wishes:
     tags: Tags = ()
     session: str | None = None
     record: str = "all"
+    replay_of: str | None = None
 
 
 _NONE = Wishes()
@@ -45,6 +50,7 @@ def _wishes(headers: RawHeaders) -> Wishes:
     tags: list[tuple[str, str]] = []
     session: str | None = None
     record = "all"
+    replay_of: str | None = None
     for name, value in headers:
         lower = name.lower()
         if lower.startswith(b"x-wiretape-"):
@@ -54,11 +60,13 @@ def _wishes(headers: RawHeaders) -> Wishes:
                 session = value.decode("utf-8", "replace")[:MAX_SESSION]
             elif lower == b"x-wiretape-record":
                 record = _record(value)
+            elif lower == b"x-wiretape-replay-of":
+                replay_of = _replay_of(value)
         elif lower.startswith(ATTRIBUTION_PREFIXES):
             if lower in _SESSIONS and session is None:
                 session = value.decode("utf-8", "replace")[:MAX_SESSION]
             tags.extend(_foreign(lower, value))
-    return Wishes(tuple(tags[:MAX_TAGS]), session, record)
+    return Wishes(tuple(tags[:MAX_TAGS]), session, record, replay_of)
 
 
 def _record(value: bytes) -> str:
@@ -66,6 +74,12 @@ def _record(value: bytes) -> str:
     if wish not in RECORD:
         raise BadTags("x-wiretape-record is one of all, meta, none")
     return wish
+
+
+def _replay_of(value: bytes) -> str:
+    if _ID.fullmatch(value.strip()) is None:
+        raise BadTags("x-wiretape-replay-of is the id of the exchange that is sent again, as `wiretape ls` shows it")
+    return str(UUID(value.strip().decode()))
 
 
 def _foreign(name: bytes, value: bytes) -> Tags:

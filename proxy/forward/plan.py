@@ -10,7 +10,7 @@ import difflib
 import time
 from dataclasses import dataclass
 
-from proxy.exchange import HeaderList, RequestHead
+from proxy.exchange import HeaderList, Origin, RequestHead
 from proxy.forward import answers, headers, routes
 from proxy.forward.answers import Answer
 from proxy.forward.attribution import session_in_path, wishes
@@ -51,6 +51,8 @@ class Plan:
     credential: str | None
     session: str | None
     tags: HeaderList
+    origin: int
+    replay_of: str | None
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
         """The request as it goes to the upstream."""
@@ -79,7 +81,8 @@ class Plan:
             self.session,
             self.tags,
             self.record,
-            self.destination.origin,
+            self.origin,
+            self.replay_of,
         )
 
 
@@ -124,6 +127,7 @@ class Planner:
         before, after = encode_head(asked.method, target, passed), b""
         if place >= 0:
             before, after = _cut_out(before, asked.headers[place])
+        resent = wished.replay_of is not None and destination.origin == Origin.LIVE
         return Plan(
             destination=destination,
             record=record,
@@ -138,6 +142,8 @@ class Planner:
             credential=redactor.credential(asked.headers, asked.target),
             session=None if session is None else redactor.text(session),
             tags=[(redactor.text(name), redactor.text(value)) for name, value in (*tags, *wished.tags)],
+            origin=Origin.RESEND if resent else destination.origin,
+            replay_of=wished.replay_of,
         )
 
     def _route(self, asked: ClientRequest) -> Route:

@@ -158,6 +158,7 @@ class Copier:
 
     def _begin(self, item: Record, head: RequestHead) -> None:
         origin = Origin(head.origin)
+        replay_of = None if head.replay_of is None else UUID(head.replay_of)
         journal = self.journal
         journal.stored += 1
         journal.highest_ordinal = max(journal.highest_ordinal, head.ordinal)
@@ -165,6 +166,7 @@ class Copier:
         row.ordinal = head.ordinal
         row.started_us = head.started_us
         row.origin = origin
+        row.replay_of = replay_of
         row.upstream = head.upstream
         row.dialect = head.dialect
         row.method = head.method

@@ -84,7 +84,8 @@ class ExchangeRow:
     """How an exchange was carried: what ingest collects, writes and takes up again after a restart.
 
     `outcome` is None while it is open. Marks are microseconds since it began. `tags` holds each pair once, sorted, when
-    it comes from the store. `record` is 0 for everything, 1 for everything but bodies.
+    it comes from the store. `record` is 0 for everything, 1 for everything but bodies. `replay_of`: the one it sent
+    again.
     """
 
     id: UUID
@@ -126,6 +127,7 @@ class ExchangeRow:
     response_hash: bytes | None = None
     request_out_hash: bytes | None = None
     response_out_hash: bytes | None = None
+    replay_of: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -134,7 +136,6 @@ class Exchange(ExchangeRow):
 
     operation: str | None = None
     virtual_key: str | None = None
-    replay_of: UUID | None = None
     retry_count: int | None = None
     model_asked: str | None = None
     model_served: str | None = None

@@ -136,7 +136,7 @@ _CARRIAGE: tuple[Column[Any], ...] = (
     t.blob("request_out_hash"),
     t.blob("response_out_hash"),
 )
-CARRIAGE = tuple(column.name for column in _CARRIAGE)
+CARRIAGE = (*[column.name for column in _CARRIAGE], "replay_of")
 """The columns of `exchanges` that ingest writes as it copies; all others are meaning, which it must leave alone."""
 
 # `failed`: HTTP 400 and above, an error in mid-stream, or not completed. `counted`: its tokens and cost are in the
@@ -182,7 +182,7 @@ exchanges = t.table(
     t.flag("counted"),
     by="id",
 )
-_LATER = ("virtual_key", "replay_of")  # of features to come
+_LATER = ("virtual_key",)  # of features to come
 MEANING = ("outcome", *[each.name for each in exchanges.c if each.name not in (*CARRIAGE, *_LATER, "counted")])
 """The columns of `exchanges` that are written once it is understood; with it the outcome may be corrected."""
 

@@ -53,7 +53,7 @@ ERROR_BYTES = 4096
 
 _LOWEST, _HIGHEST = clean.LOWEST, clean.HIGHEST
 _counts = attrgetter(*CARRIAGE[CARRIAGE.index("request_bytes") : CARRIAGE.index("request_hash")])
-_hashes = attrgetter(*CARRIAGE[CARRIAGE.index("request_hash") :])
+_hashes = attrgetter(*CARRIAGE[CARRIAGE.index("request_hash") : CARRIAGE.index("replay_of")])
 
 
 def _bounded(value: int | None) -> int | None:
@@ -164,6 +164,7 @@ class Writer:
             None if row.outcome is None else int(row.outcome),
             *[each if each is None or _LOWEST <= each <= _HIGHEST else clean.integer(each) for each in _counts(row)],
             *_hashes(row),
+            None if row.replay_of is None else _key(row.replay_of),
         )
 
     def put_chunks(self, rows: Iterable[ChunkRow]) -> None:

@@ -66,7 +66,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "response_out_hash": "SHA-256 of the response's body as it was sent on; NULL if that is the same.",
         "operation": "What was asked for, such as `chat` or `embeddings`.",
         "virtual_key": "Always NULL: of a feature to come.",
-        "replay_of": "Always NULL: of a feature to come.",
+        "replay_of": "The exchange that this one sent again, which may be deleted by now.",
         "retry_count": "Which retry the client says that it is; 0 is the first try.",
         "model_asked": "Model that the request names.",
         "model_served": "Model that the response names.",

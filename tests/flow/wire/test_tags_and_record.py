@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from tests.flow.wire.stage import Answering, Origin, Recorded, Stage, request, response
+from tests.support.rawhttp import connect
 from tests.support.running import files_of
 
 BODY, ANSWER = b'{"ask": 1}', b'{"answer": 2}'
@@ -94,6 +95,30 @@ def test_a_session_in_the_path(stage: Stage) -> None:
 def test_nothing_said(stage: Stage) -> None:
     recorded = _recorded(stage)
     assert (recorded.tags, recorded.facts["session"], recorded.facts["record"]) == ([], None, "all")
+
+
+# What is sent again
+
+
+def test_what_is_sent_again(stage: Stage) -> None:
+    """On one connection, where heads that differ in nothing else follow one another."""
+    ids = [f"01920000-0000-7abc-8000-{number:012x}" for number in (1, 2)]
+    lines = [b"X-Wiretape-Replay-Of: " + ids[0].encode(), b"x-wiretape-replay-of: " + ids[1].upper().encode(), None]
+    script = Answering(response(ANSWER))
+    with stage.origin(script) as origin, connect(stage.port) as client:
+        for line in [*lines, *lines]:
+            client.send(request(origin.at(), BODY, *([line] if line else [])))
+            assert client.read_message().body == ANSWER
+        found = [(each.facts["origin"], each.facts["replay_of"]) for each in stage.recorded(origin, 6)]
+    assert found == [("resend", ids[0]), ("resend", ids[1]), ("live", None)] * 2
+    assert not any(name.lower().startswith(b"x-wiretape-") for sent in script.requests for name, _ in sent.headers)
+
+
+def test_what_is_sent_again_has_an_id(stage: Stage) -> None:
+    with stage.origin(Answering()) as origin:
+        refused = stage.exchange(request(origin.at(), BODY, b"x-wiretape-replay-of: last"))
+        assert (refused.status, b"x-wiretape-replay-of" in refused.body) == (400, True)
+        assert stage.recorded(origin, 0) == []
 
 
 # How much to record

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from proxy.forward.attribution import MAX_SESSION, Wishes, wishes
 from proxy.forward.routes import MAX_TAG_BYTES, MAX_TAGS, BadTags
 
+ORIGINAL = "01920000-0000-7abc-8000-00000000000a"
+
 
 def wish(**headers: str | bytes) -> Wishes:
     """Of headers given as python names: `x_wiretape_tags="a=b"`."""
@@ -31,6 +33,7 @@ def test_ours() -> None:
     assert made == Wishes((("project", "search"), ("env", "ci")), "é-1", "meta")
     assert wish(x_wiretape_record="none").record == "none"
     assert wish(x_wiretape_anything="else") == Wishes()
+    assert wish(x_wiretape_replay_of=f" {ORIGINAL.upper()} ") == Wishes(replay_of=ORIGINAL)
 
 
 def test_tags_in_several_headers_add_up() -> None:
@@ -48,6 +51,11 @@ def test_tags_in_several_headers_add_up() -> None:
         ("x_wiretape_record", "some"),
         ("x_wiretape_record", ""),
         ("x_wiretape_record", b"\xff"),
+        ("x_wiretape_replay_of", ""),
+        ("x_wiretape_replay_of", "last"),
+        ("x_wiretape_replay_of", b"\xff"),
+        ("x_wiretape_replay_of", ORIGINAL.replace("-", "")),
+        ("x_wiretape_replay_of", ORIGINAL + "0"),
     ],
 )
 def test_ours_and_wrong(name: str, value: str | bytes) -> None:

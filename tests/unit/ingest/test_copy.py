@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from proxy.exchange import WireEnd
+from proxy.exchange import Origin, WireEnd
 from proxy.ingest.copy import Copier
 from proxy.journal import record
 from proxy.journal.record import Record
@@ -110,6 +110,15 @@ def test_a_change_of_an_open_exchange_writes_no_row_of_it() -> None:
     into = copier(known())
     take(into, exchange(1)[3])
     assert into.batch.exchanges == {}
+
+
+def test_what_is_sent_again_is_told() -> None:
+    into = copier()
+    take(into, *exchange(1, origin=int(Origin.RESEND), replay_of=str(exchange_id(2))), *exchange(3))
+    rows = into.batch.exchanges
+    assert (rows[KEY].origin, rows[KEY].replay_of) == (Origin.RESEND, exchange_id(2))
+    assert rows[exchange_id(3)].replay_of is None
+    assert not all(take(copier(), *exchange(1, replay_of="nonsense"))), "no id: no head"
 
 
 def test_half_a_head_is_not_taken() -> None:
