@@ -207,6 +207,24 @@ def test_a_key_that_is_not_there(place: Place) -> None:
     assert (ran.code, ran.err) == (2, "wiretape: the key for openai is not recorded: set OPENAI_API_KEY\n")
 
 
+def test_beside_one_another(place: Place) -> None:
+    """An original of its own, so that it is known how often it was sent again."""
+    original = _recorded(place.wiretape, place.upstream)
+    place.sent(original, "--set", "temperature=0", "--times", "2")
+    home = ["--home", str(place.wiretape.home)]
+    ran = run_here(place.folder, "diff", original, "--resends", "--format", "json", *home)
+    said = json.loads(ran.out)
+    assert [each["replay_of"] for each in said["exchanges"]] == [None, original, original]
+    assert said["request"] == [{"path": "temperature", "values": [None, 0, 0], "missing": [0]}]
+    assert said["spread"]["output_tokens"] == {"least": 4, "median": 4, "most": 4, "known": 3}
+    first, second = said["exchanges"][:2]
+    assert second["text_diff"] == [f"Hello [-{first['text'][6:]}-]{{+{second['text'][6:]}+}}"]
+    ran = run_here(place.folder, "diff", original, "--resends", *home)
+    assert b"temperature  (none) \xe2\x86\x92 0" in ran.out
+    ran = run_here(place.folder, "diff", original, *home)
+    assert (ran.code, "one exchange alone" in ran.err) == (2, True)
+
+
 def test_masked_keys_cannot_be_sent(place: Place) -> None:
     masked = _recorded(place.wiretape, place.upstream, body=BODY.replace(b"dich", OLD.encode()))
     ran = place.resend(masked)
