@@ -6,6 +6,7 @@ An address is the provider's bare origin, so a base URL changes only in what sta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -77,6 +78,7 @@ _KEY_VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fireworks": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
         "azure": ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
         "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
+        "vertex": ("VERTEX_ACCESS_TOKEN",),
     }
 )
 KEYLESS = frozenset(("demo", "ollama", "lmstudio", "vllm", "llamacpp"))
@@ -86,7 +88,7 @@ KEYLESS = frozenset(("demo", "ollama", "lmstudio", "vllm", "llamacpp"))
 def key_variables(name: str) -> tuple[str, ...]:
     """The environment variables that SDKs read the key of an upstream from, the first that is set first:
     `OPENAI_API_KEY`; of one that is no preset `NAME_API_KEY`."""
-    plain = "".join(each if each.isascii() and each.isalnum() else "_" for each in name).upper()
+    plain = re.sub(r"[^A-Z0-9]", "_", name.upper())
     return _KEY_VARIABLES.get(name, (f"{plain}_API_KEY",))
 
 

@@ -94,7 +94,7 @@ def _views(engine: Engine, given: Sequence[str], *, resends: bool) -> list[View]
 
 def _facts(views: Sequence[View]) -> dict[str, Any]:
     from proxy.replay.compare import MISSING, difference, differences, likeness, numbers, spreads
-    from proxy.replay.edits import shown
+    from proxy.replay.paths import shown
 
     first = views[0]
     return {
@@ -176,7 +176,7 @@ def _print_request(views: Sequence[View]) -> None:
 
 def _place(each: Difference) -> tuple[str, str]:
     """A path, and its values in the order of the exchanges; those that follow one another and are the same once."""
-    from proxy.replay.edits import shown
+    from proxy.replay.paths import shown
 
     values = [_value(value) for value in each.values]
     return shown(each.path), " → ".join(value for at, value in enumerate(values) if not at or value != values[at - 1])

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from proxy.errors import UsageError
+from proxy.replay.paths import begin, shown
 
 Path = tuple[str | int, ...]
 
-_STEP = re.compile(r'\.?(?P<name>[^.\[\]"=\s][^.\[\]"=]*)|\[(?P<number>\d{1,9})\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]')
-_PLAIN = re.compile(r'[^.\[\]"=\s][^.\[\]"=]*')
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _decoder = json.JSONDecoder(strict=False)
 
@@ -33,17 +32,11 @@ def parse_edit(text: str) -> Edit:
 
     Raises UsageError.
     """
-    place = 1 if text.startswith("$") else 0
-    path: list[str | int] = []
-    while (step := _STEP.match(text, place)) is not None:
-        place = step.end()
-        if step["number"] is not None:
-            path.append(int(step["number"]))
-        else:
-            path.append(step["name"] if step["quoted"] is None else json.loads(step["quoted"], strict=False))
-    if not path or text[place : place + 1] != "=":
+    path, end = begin(text)
+    plain = [step for step in path if isinstance(step, str) or (isinstance(step, int) and step >= 0)]
+    if not path or len(plain) < len(path) or text[end : end + 1] != "=":
         raise UsageError(f"--set {text!r} is none: use PATH=VALUE such as temperature=0.2 or messages[0].content=Hello")
-    return Edit(tuple(path), _as_json(text[place + 1 :]))
+    return Edit(tuple(plain), _as_json(text[end + 1 :]))
 
 
 def _as_json(text: str) -> str:
@@ -56,19 +49,6 @@ def _as_json(text: str) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-
-def shown(path: Path) -> str:
-    """A path as it would be given: `messages[0].content`."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif _PLAIN.fullmatch(step):
-            text += f".{step}" if text else step
-        else:
-            text += f"[{json.dumps(step, ensure_ascii=False)}]"
-    return text or "$"
 
 
 def edited(body: bytes, edits: Sequence[Edit]) -> bytes:

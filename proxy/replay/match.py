@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from proxy.errors import UsageError
+from proxy.exchange import REDACTED
 from proxy.interpret.body import decoder
 from proxy.interpret.gathering import MAX_JSON
 from proxy.interpret.headers import joined, value_of
@@ -38,7 +39,6 @@ HEADERS = (
 )
 """What counts of a request's headers, unless a rule says otherwise."""
 
-REDACTED = "redacted:"
 _ANYTHING = "*/*"  # an Accept that asks for nothing
 _BOUNDARY = re.compile(r'boundary="?([^";]{1,200})"?', re.IGNORECASE)
 _SHOWN = 200  # characters of a value in a difference

@@ -20,6 +20,7 @@ from proxy.errors import UsageError, WiretapeError
 from proxy.exchange import Side
 from proxy.interpret.values import NotJson, decoded, mapping
 from proxy.replay.edits import Edit, edited, has
+from proxy.replay.requested import NOT_AGAIN, OF_A_KEY, REDACTED_KEY
 from proxy.store import Engine, read
 from proxy.store.engine import reading
 from proxy.store.rows import Exchange, Pairs
@@ -32,26 +33,8 @@ PATIENCE = 30.0
 _POLL = 0.05
 _TOLD = 64 * 1024  # bytes of an answer that are looked at, for why the data port refused
 
-# What is made anew for this connection; `expect` since the client at hand sends its body at once.
-_NOT_AGAIN = frozenset(
-    (
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
-_KEY_HEADERS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key"))
-_KEY_QUERY = frozenset(("key", "api-key", "api_key", "apikey", "access_token", "subscription-key"))
-_REDACTED = re.compile(r"redacted:[0-9a-f]{16}")
-_KEY = re.compile(r"((?:bearer|token) +)?redacted:[0-9a-f]{16}", re.IGNORECASE)
+_NOT_AGAIN = NOT_AGAIN | {"expect"}  # the client at hand sends its body at once
+_KEY = re.compile(rf"((?:bearer|token) +)?{REDACTED_KEY.pattern}", re.IGNORECASE)
 # Gemini's `/models/NAME:generateContent`; Bedrock's `/model/NAME/converse`, whose names have colons; Azure's.
 _MODEL_IN_PATH = re.compile(r"(?P<before>/models/)[^/:]+(?=:)|(?P<part>/(?:model|deployments)/)[^/]+(?=/)")
 
@@ -114,7 +97,7 @@ def _check(found: Exchange, *, known: bool) -> None:
         "records of it were lost": bool(found.lost_records) or not known,
         "bodies of it are not kept": bool(found.record and found.request_bytes),
         "it is not known what was asked": not (found.method and found.target and found.upstream),
-        "a key stands in its path": _REDACTED.search((found.target or "").partition("?")[0]) is not None,
+        "a key stands in its path": REDACTED_KEY.search((found.target or "").partition("?")[0]) is not None,
     }
     for problem, holds in problems.items():
         if holds:
@@ -158,9 +141,9 @@ def _passed(again: Original, key: Callable[[], str | None], left_out: list[str])
         lower = name.lower()
         if lower in hops or lower.startswith("x-wiretape-"):
             continue
-        if _REDACTED.search(value) is None:
+        if REDACTED_KEY.search(value) is None:
             passed.append((name, value.encode("latin-1")))
-        elif lower in _KEY_HEADERS:
+        elif lower in OF_A_KEY:
             held = _KEY.fullmatch(value)
             if held is None:
                 raise WiretapeError(f"{again.exchange.id} cannot be sent again: its {name} is more than a key")
@@ -177,10 +160,10 @@ def _with_key(again: Original, target: str, key: Callable[[], str | None]) -> st
     path, question, query = target.partition("?")
     items = query.split("&") if question else []
     for place, item in enumerate(items):
-        if _REDACTED.search(item) is None:
+        if REDACTED_KEY.search(item) is None:
             continue
         name, _, value = item.partition("=")
-        if name.lower() not in _KEY_QUERY or _KEY.fullmatch(value) is None:
+        if name.lower() not in OF_A_KEY or _KEY.fullmatch(value) is None:
             raise WiretapeError(f"{again.exchange.id} cannot be sent again: its query is signed, or is more than a key")
         items[place] = f"{name}={quote(key() or '', safe='')}"
     return path + question + "&".join(items)

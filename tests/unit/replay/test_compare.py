@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.replay.compare import MISSING, Spread, View, difference, differences, likeness, numbers, spreads, view
-from proxy.replay.edits import shown
+from proxy.replay.paths import shown
 from proxy.store.engine import open_engine, reading
 from proxy.store.read import get_exchange
 from proxy.store.rows import Exchange

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UsageError
-from proxy.replay.edits import Edit, edited, has, parse_edit, shown
+from proxy.replay.edits import Edit, edited, has, parse_edit
+from proxy.replay.paths import shown
 
 ODD = b'{ "model":"m" ,\n\t"n": 1.0e0, "n":2,"a":[ {"b" : "\\u00fc\xff"} , 3 ],"deep":{"x.y":{}}, "e":[], "o":{} }\r\n'
 
@@ -27,13 +28,16 @@ ODD = b'{ "model":"m" ,\n\t"n": 1.0e0, "n":2,"a":[ {"b" : "\\u00fc\xff"} , 3 ],"
         ("a=NaN", ("a",), '"NaN"'),
         ("$ref=1", ("ref",), "1"),
         ("a=007", ("a",), '"007"'),
+        ('["**"]["*"]=1', ("**", "*"), "1"),
     ],
 )
 def test_what_is_set(text: str, path: tuple[str | int, ...], value: str) -> None:
     assert parse_edit(text) == Edit(path, value)
 
 
-@pytest.mark.parametrize("text", ["", "a", "=1", "a[=1", "a[x]=1", "a..b=1", "[-1]=1", "$=1", "a.=1"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "=1", "a[=1", "a[x]=1", "a..b=1", "[-1]=1", "a.*=1", "**.a=1", "a[*]=1", "$=1", "a.=1"]
+)
 def test_what_sets_nothing(text: str) -> None:
     with pytest.raises(UsageError, match="PATH=VALUE"):
         parse_edit(text)
