@@ -117,10 +117,11 @@ def base_path(name: str, url: str = "", dialect: str = "openai") -> str:
 
 def address(host: str, port: int) -> str:
     """`http://HOST:PORT` of a port that listens on this machine; a wildcard host becomes the loopback address."""
-    return f"http://{_reachable(host)}:{port}"
+    return f"http://{reachable(host)}:{port}"
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
+    """A host as this machine finds it: the loopback address for a wildcard, brackets around IPv6."""
     try:
         address = ip_address(host)
     except ValueError:
