@@ -145,9 +145,9 @@ def playback(  # noqa: PLR0913, PLR0917 - a flag is an argument
     if record:
         raise typer.Exit(start.recording_playback(chosen, lifeline))
     listener = start.listen_playback(chosen)
-    port = listener.getsockname()[1]
-    own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
-    process.run("playback", playback_values(chosen), own)
+    said = start.playback_urls(chosen, listener)
+    held = None if lifeline is None else start.lifeline_of(lifeline)
+    process.run("playback", playback_values(chosen), process.Own(listener, held, lambda: start.show(said)))
 
 
 def _open(ctx: typer.Context, role: str) -> Settings:
