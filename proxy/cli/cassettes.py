@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import render
-from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli import progress, render
+from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings
 from proxy.cli.filters import NO_FLAGS, BeforeFlag, Flags, filtered
+from proxy.cli.intake import Intake
 from proxy.cli.selection import Chosen, IdsArgument, LimitFlag, chosen_ones, tracked
 
 if TYPE_CHECKING:
@@ -77,13 +78,9 @@ def read(
     """Put the exchanges of a cassette into the database; those that are there already stay as they are."""
     door(ctx).say(config, home, database, None)
     from proxy.replay.cassette_reader import read_file
-    from proxy.replay.shelf import put
+    from proxy.replay.shelf import shelved
 
     found = read_file(file)
-    engine = store(settings(ctx))
-    try:
-        done = put(engine, found)
-    finally:
-        engine.dispose()
-    known = f"; {render.count(done.known, 'exchange')} there already" if done.known else ""
-    render.say(f"{render.count(done.added, 'exchange')} imported{known}")
+    with Intake(settings(ctx)) as intake:
+        intake.take(progress.counted(map(shelved, found), len(found)))
+    render.say(intake.said())

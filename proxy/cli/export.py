@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import cassettes, export_code, export_many, render
+from proxy.cli import cassettes, export_code, export_many, imports, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import filtered
 from proxy.cli.show import ID_HELP
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         group.command()(command)
     importing = typer.Typer(help="Take in what other programs, or another wiretape, wrote.", rich_markup_mode=None)
     cassettes.register(group, importing)
+    imports.register(importing)
     app.add_typer(group, name="export")
     app.add_typer(importing, name="import")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from proxy.cli import render
+from proxy.cli import progress, render
 from proxy.cli.door import settings, store
 from proxy.cli.filters import Flags, check_search, check_upstream, filters_of, found_id, pages
 from proxy.cli.show import ID_HELP
@@ -86,13 +85,6 @@ def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> 
 
 def tracked(chosen: Chosen, output: Path | None) -> Iterator[UUID]:
     """The ids; a terminal for errors shows how many are done, unless the output would run into it."""
-    if not sys.stderr.isatty() or (output is None and render.on_terminal()):
-        yield from chosen.ids
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # It vanishes at its end: what was written is all that is to be seen.
-    with Progress(*columns, console=Console(stderr=True, color_system=None), transient=True) as progress:
-        yield from progress.track(chosen.ids, total=chosen.total)
+    if output is None and render.on_terminal():
+        return chosen.ids
+    return progress.counted(chosen.ids, chosen.total)
