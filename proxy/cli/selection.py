@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from proxy.config import Settings
     from proxy.store import Engine
     from proxy.store.read import Filters
+    from proxy.store.rows import Exchange
 
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)]
 LimitFlag = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")]
@@ -32,8 +33,13 @@ class Chosen:
 
     settings: Settings
     engine: Engine
-    ids: Iterator[UUID]
+    exchanges: Iterator[Exchange]
     total: int
+
+    @property
+    def ids(self) -> Iterator[UUID]:
+        """Their ids, in the place of `exchanges`."""
+        return (each.id for each in self.exchanges)
 
 
 @contextmanager
@@ -51,24 +57,35 @@ def chosen_ones(
         check_search(engine, here, flags.search)
         if exchanges:
             named = {each for each in (found_id(engine, given) for given in exchanges) if each is not None}
-            ids, total = iter(sorted(named)), len(named)
+            found, total = _named(engine, sorted(named)), len(named)
         else:
-            ids, total = _oldest_first(engine, filters, limit, found_id(engine, before))
-        yield Chosen(here, engine, ids, total)
+            found, total = _oldest_first(engine, filters, limit, found_id(engine, before))
+        yield Chosen(here, engine, found, total)
     finally:
         engine.dispose()
 
 
+def _named(engine: Engine, ids: list[UUID]) -> Iterator[Exchange]:
+    from proxy.store.engine import reading
+    from proxy.store.read import get_exchange
+
+    for each in ids:
+        with reading(engine) as connection:
+            found = get_exchange(connection, each)
+        if found is not None:  # deleted meanwhile
+            yield found
+
+
 def _oldest_first(
     engine: Engine, filters: Filters, limit: int | None, before: UUID | None
-) -> tuple[Iterator[UUID], int]:
+) -> tuple[Iterator[Exchange], int]:
     """The exchanges that pass, as of now, and how many. Notes where the pages are and reads them again, the last one
     first."""
     starts = [(page[0].id, len(page)) for page in pages(engine, filters, limit, before)]
     return _again(engine, filters, starts), sum(size for _, size in starts)
 
 
-def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> Iterator[UUID]:
+def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> Iterator[Exchange]:
     from proxy.store.engine import reading
     from proxy.store.read import list_exchanges
 
@@ -80,7 +97,7 @@ def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> 
         for exchange in reversed(page):
             if exchange.id > passed:
                 passed = exchange.id
-                yield passed
+                yield exchange
 
 
 def tracked(chosen: Chosen, output: Path | None) -> Iterator[UUID]:
