@@ -33,6 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 2**62
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
 _ENDS = {end.name.lower(): end for end in WireEnd}
+_WINDOWS_1252 = {ord(char): octet for octet in range(128, 160) if (char := bytes((octet,)).decode("cp1252", "ignore"))}
 _LEFT = re.compile("ABORTED|CANCELLED|CANCELED")
 
 
@@ -276,9 +277,9 @@ def _asked(request: dict[str, Any], own: dict[str, Any]) -> _Body:
 
 def _answered(response: dict[str, Any], own: dict[str, Any]) -> _Body:
     content = _object(response, "content")
-    data = _bytes_of(content, "encoding", "the response")
     if own:
-        return _own_body(response, own, "response", data)
+        return _own_body(response, own, "response", _bytes_of(content, "encoding", "the response"))
+    data = _text_of(response)
     # The size of the content is of what is decoded, and the best that is known; the others are of what was sent.
     sizes = (_number(content, "size"), _number(response, "bodySize"), _number(response, "_transferSize"))
     return _Body(data, 0 if data else int(next((size for size in sizes if size >= 0), 0)))
@@ -289,6 +290,20 @@ def _bytes_of(content: dict[str, Any], coding: str, whose: str) -> bytes:
     if _text(content, coding).lower() == "base64":
         return _unpacked(text, whose)
     return text.encode(errors="replace")
+
+
+def _text_of(response: dict[str, Any]) -> bytes:
+    """The content's bytes. Chromium reads text of no named charset as windows-1252, whatever it is; that is found out
+    by how many bytes there were."""
+    content = _object(response, "content")
+    data, text = _bytes_of(content, "encoding", "the response"), _text(content, "text")
+    if text.isascii() or _text(content, "encoding"):
+        return data
+    lengths = [] if _is_coded(response) else [v for name, v in _headers(response) if name.lower() == b"content-length"]
+    size = int(lengths[0]) if lengths and re.fullmatch(rb"[0-9]{1,18}", lengths[0]) else _number(content, "size")
+    octets = text.translate(_WINDOWS_1252)
+    wrong = size != len(data) and size == len(octets) and max(map(ord, octets)) < 256
+    return octets.encode("latin-1") if wrong else data
 
 
 def _unpacked(text: str, whose: str) -> bytes:

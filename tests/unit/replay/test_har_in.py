@@ -75,6 +75,15 @@ def test_no_credential_comes_in() -> None:
     assert KEY not in repr(taken(of_firefox()))
 
 
+@pytest.mark.parametrize("text", ["Grüße", "1 € = 2 \x81", "日本"])
+def test_text_that_chromium_took_for_another_charset(text: str) -> None:
+    octets = text.encode()
+    shown = "".join(bytes((octet,)).decode("cp1252", "ignore") or chr(octet) for octet in octets)
+    assert body(taken(of_chrome(content={"size": len(octets), "text": shown}))) == octets
+    assert body(taken(of_chrome(content={"size": len(octets), "text": text}))) == octets
+    assert body(taken(of_chrome(content={"size": 1, "text": text}))) == octets
+
+
 def test_little_of_firefox() -> None:
     found = taken(of_firefox())
     assert (found.row.upstream, found.row.http_version, found.row.started_us) == ("gemini", "3", 1772366400500000)
@@ -260,6 +269,8 @@ def test_any_part_of_an_entry_is_read_or_refused_in_one_way(noise: Any, name: st
     for inner in ("request", "response"):
         parts += [entry | {inner: entry[inner] | {each: noise}} for each in entry[inner]]
     own = {"id": "5", "request_chunks": noise, "response_chunks": [{"at_us": noise, "size": 1}]}
+    lengths = [{"name": "content-length", "value": value} for value in ("9" * 5000, "-1", "\u0663")]
+    parts += [entry | {"response": entry["response"] | {"headers": [each]}} for each in lengths]
     parts += [entry | {"_wiretape": own | {"response_coded": noise, "tags": [noise], "started_us": noise}}]
     for part in parts:
         with suppress(Bad):
