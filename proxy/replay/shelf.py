@@ -89,7 +89,7 @@ def put(engine: Engine, found: Iterable[Shelved]) -> Iterator[Put]:
     writer = Writer(engine)
     for lot in _lots(found):
         with reading(engine) as connection:
-            there = {each.row.id for each in lot if read.get_exchange(connection, each.row.id) is not None}
+            there = read.among(connection, [each.row.id for each in lot])
         fresh: dict[UUID, Shelved] = {}
         for each in lot:
             if each.row.id not in there:
