@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import render
-from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
+from proxy.cli import progress, render
+from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings
 from proxy.cli.filters import NO_FLAGS, BeforeFlag, Flags, filtered
+from proxy.cli.intake import Intake
 from proxy.cli.selection import Chosen, IdsArgument, LimitFlag, chosen_ones, tracked
 
 if TYPE_CHECKING:
@@ -82,15 +83,11 @@ def read(
     door(ctx).say(config, home, database, None)
     from proxy.replay.cassette_reader import read_file
     from proxy.replay.match import NO_RULES
-    from proxy.replay.shelf import put
+    from proxy.replay.shelf import shelved
 
     found, rules = read_file(file)
-    engine = store(settings(ctx))
-    try:
-        done = put(engine, found)
-    finally:
-        engine.dispose()
-    known = f"; {render.count(done.known, 'exchange')} there already" if done.known else ""
+    with Intake(settings(ctx)) as intake:
+        intake.take(progress.counted(map(shelved, found), len(found)))
     if rules != NO_RULES:
         render.note("its rules are not kept in a database: what does not count is said under [playback]")
-    render.say(f"{render.count(done.added, 'exchange')} imported{known}")
+    render.say(intake.said())

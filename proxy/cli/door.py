@@ -98,6 +98,23 @@ def store(settings: Settings) -> Engine:
     return engine
 
 
+def store_or_new(settings: Settings) -> Engine:
+    """The database, made if there is none yet. Raises UsageError, DatabaseAway."""
+    from proxy.config import prepare_home
+    from proxy.store.engine import open_engine, revision
+    from proxy.store.migrate import upgrade
+
+    prepare_home(settings.home)
+    check_database_file(settings.database)
+    engine = open_engine(settings.database, create=True)
+    try:
+        if revision(engine) is None:
+            upgrade(engine)
+    finally:
+        engine.dispose()
+    return store(settings)
+
+
 def check_database_file(url: str) -> None:
     """Raises UsageError for what no waiting turns into a database. To be called before the database is opened: closing
     the file would let go of SQLite's locks on it."""

@@ -1,4 +1,4 @@
-"""`export`: recordings for other programs. Here `sse`; more in export_many.py, export_code.py and cassettes.py."""
+"""`export`: recordings for other programs. Here `sse`; more in export_*.py and cassettes.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import cassettes, export_code, export_many, render
+from proxy.cli import cassettes, export_code, export_many, export_parquet, imports, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import filtered
 from proxy.cli.show import ID_HELP
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Write recordings for other programs.", rich_markup_mode=None)
-    many = map(filtered, (export_many.jsonl, export_many.openai_jsonl, export_many.har))
-    commands: tuple[Callable[..., None], ...] = (sse, *many, export_code.curl, export_code.python)
-    for command in commands:
+    many = (export_many.jsonl, export_many.openai_jsonl, export_many.har)
+    commands: list[Callable[..., None]] = [sse, *map(filtered, many), filtered(export_parquet.parquet)]
+    for command in (*commands, export_code.curl, export_code.python):
         group.command()(command)
     importing = typer.Typer(help="Take in what other programs, or another wiretape, wrote.", rich_markup_mode=None)
     cassettes.register(group, importing)
+    imports.register(importing)
     app.add_typer(group, name="export")
     app.add_typer(importing, name="import")
 

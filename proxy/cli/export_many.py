@@ -30,7 +30,7 @@ def jsonl(  # noqa: PLR0913, PLR0917 - a flag is an argument
     home: HomeFlag = None,
     database: DatabaseFlag = None,
 ) -> None:
-    """Write exchanges with all that `show` knows, one JSON object on each line, the oldest first."""
+    """Write exchanges with all that `show` knows of them anywhere, one JSON object on each line, the oldest first."""
     door(ctx).say(config, home, database, None)
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen, render.body_output(output) as out:
         _write_lines(chosen, tracked(chosen, output), out)
@@ -81,7 +81,7 @@ def _write_lines(chosen: Chosen, ids: Iterator[UUID], out: render.BodyWriter) ->
             with reading(chosen.engine) as connection:
                 exchange = read.get_exchange(connection, each)
                 if exchange is not None:
-                    write_json(spool, connection, exchange)
+                    write_json(spool, connection, exchange, movable=True)
             render.pour(spool, out)
 
 

@@ -61,7 +61,7 @@ def again(
     done, skipped, last = Written(), 0, None
     interrupted = False
     try:
-        zone = _zone(engine, chosen)
+        zone = zone_of(engine, chosen)
         try:
             for step in work(engine, first_id(began), None if end is None else first_id(end), zone, pricing_of(chosen)):
                 done, skipped, last = done + step.written, skipped + step.skipped, step.last
@@ -88,7 +88,7 @@ def pricing_of(chosen: Settings) -> Pricing:
     return Pricing(own, {name: Address(*each) for name, each in addresses(chosen).items()})
 
 
-def _zone(engine: Engine, chosen: Settings) -> tzinfo:
+def zone_of(engine: Engine, chosen: Settings) -> tzinfo:
     """The zone of the database's days, and a warning if another is configured."""
     from proxy.cli.values import wanted_zone
     from proxy.store.engine import writing

@@ -273,9 +273,16 @@ def body_output(path: Path | None = None, *, raw: bool = False) -> Iterator[Body
         yield writer
         writer.write(b"", final=True)
         return
+    with private_file(path, "give --output another file") as stream:
+        yield BodyWriter(stream, visible=False)
+
+
+@contextmanager
+def private_file(path: Path, instead: str) -> Iterator[BinaryIO]:
+    """A new file of mode 0600. Raises UsageError if it cannot be written, which says what to do `instead`."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            yield BodyWriter(stream, visible=False)
+            yield stream
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{path} cannot be written ({reason}): give --output another file") from error
+        raise UsageError(f"{path} cannot be written ({reason}): {instead}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from proxy.cli import render
+from proxy.cli import progress, render
 from proxy.cli.door import settings, store
 from proxy.cli.filters import Flags, check_search, check_upstream, filters_of, found_id, pages
 from proxy.cli.show import ID_HELP
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from proxy.config import Settings
     from proxy.store import Engine
     from proxy.store.read import Filters
+    from proxy.store.rows import Exchange
 
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help=ID_HELP)]
 LimitFlag = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")]
@@ -33,8 +33,13 @@ class Chosen:
 
     settings: Settings
     engine: Engine
-    ids: Iterator[UUID]
+    exchanges: Iterator[Exchange]
     total: int
+
+    @property
+    def ids(self) -> Iterator[UUID]:
+        """Their ids, in the place of `exchanges`."""
+        return (each.id for each in self.exchanges)
 
 
 @contextmanager
@@ -52,24 +57,35 @@ def chosen_ones(
         check_search(engine, here, flags.search)
         if exchanges:
             named = {each for each in (found_id(engine, given) for given in exchanges) if each is not None}
-            ids, total = iter(sorted(named)), len(named)
+            found, total = _named(engine, sorted(named)), len(named)
         else:
-            ids, total = _oldest_first(engine, filters, limit, found_id(engine, before))
-        yield Chosen(here, engine, ids, total)
+            found, total = _oldest_first(engine, filters, limit, found_id(engine, before))
+        yield Chosen(here, engine, found, total)
     finally:
         engine.dispose()
 
 
+def _named(engine: Engine, ids: list[UUID]) -> Iterator[Exchange]:
+    from proxy.store.engine import reading
+    from proxy.store.read import get_exchange
+
+    for each in ids:
+        with reading(engine) as connection:
+            found = get_exchange(connection, each)
+        if found is not None:  # deleted meanwhile
+            yield found
+
+
 def _oldest_first(
     engine: Engine, filters: Filters, limit: int | None, before: UUID | None
-) -> tuple[Iterator[UUID], int]:
+) -> tuple[Iterator[Exchange], int]:
     """The exchanges that pass, as of now, and how many. Notes where the pages are and reads them again, the last one
     first."""
     starts = [(page[0].id, len(page)) for page in pages(engine, filters, limit, before)]
     return _again(engine, filters, starts), sum(size for _, size in starts)
 
 
-def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> Iterator[UUID]:
+def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> Iterator[Exchange]:
     from proxy.store.engine import reading
     from proxy.store.read import list_exchanges
 
@@ -81,18 +97,11 @@ def _again(engine: Engine, filters: Filters, starts: list[tuple[UUID, int]]) -> 
         for exchange in reversed(page):
             if exchange.id > passed:
                 passed = exchange.id
-                yield passed
+                yield exchange
 
 
 def tracked(chosen: Chosen, output: Path | None) -> Iterator[UUID]:
     """The ids; a terminal for errors shows how many are done, unless the output would run into it."""
-    if not sys.stderr.isatty() or (output is None and render.on_terminal()):
-        yield from chosen.ids
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # It vanishes at its end: what was written is all that is to be seen.
-    with Progress(*columns, console=Console(stderr=True, color_system=None), transient=True) as progress:
-        yield from progress.track(chosen.ids, total=chosen.total)
+    if output is None and render.on_terminal():
+        return chosen.ids
+    return progress.counted(chosen.ids, chosen.total)

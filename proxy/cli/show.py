@@ -105,12 +105,22 @@ def side_name(side: int) -> str:
     return Side(side).name.lower() if side in set(Side) else str(side)
 
 
-def write_json(out: IO[bytes], connection: Connection, exchange: Exchange, limit: int | None = None) -> None:
-    """Write one line of JSON with everything about an exchange, its chunks one by one. `limit`: of the chunks."""
+_HERE = ("origin", "counted", "journal", "price")
+"""What only holds in this database: another that takes the exchange in imports it, counts it nowhere, and has numbers
+of its own for rows."""
+
+
+def write_json(
+    out: IO[bytes], connection: Connection, exchange: Exchange, limit: int | None = None, *, movable: bool = False
+) -> None:
+    """Write one line of JSON with everything about an exchange, its chunks one by one. `limit`: of the chunks;
+    `movable`: only what would hold in another database too."""
     from proxy.store import read
     from proxy.store.meant import meant
 
     known = facts(exchange) | meaning_facts(exchange, meant(connection, exchange.id))
+    if movable:
+        known = {name: value for name, value in known.items() if name not in _HERE}
     known["heads"] = [
         {
             "side": side_name(head.side),

@@ -6,6 +6,7 @@ Each step is one short transaction, so that it can be interrupted anywhere and r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import tzinfo
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,6 +20,7 @@ from proxy.interpret.price import Pricing
 from proxy.store import Engine, clean
 from proxy.store.costs import Costed, costed
 from proxy.store.engine import reading
+from proxy.store.errors import ValueRefused
 from proxy.store.meanings import Written
 from proxy.store.unread import ended, recorded
 from proxy.store.write import Writer
@@ -60,6 +62,36 @@ def reinterpret(engine: Engine, since: UUID, until: UUID | None, zone: tzinfo, p
             written = writer.put_meanings(rows, zone, again=True)
         yield Step(written, skipped, last)
         since = UUID(int=last.int + 1)
+
+
+class Newcomers:
+    """Interprets exchanges that were just put into the store by somebody else than ingest, as ingest would."""
+
+    def __init__(self, engine: Engine, zone: tzinfo, pricing: Pricing) -> None:
+        self._engine = engine
+        self._writer = Writer(engine)
+        self._reader = Reader(pricing)
+        self._zone = zone
+
+    def interpret(self, ids: Sequence[UUID]) -> None:
+        """Interpret them, but for those that ingest has read by now. Raises DatabaseAway.
+
+        What the database refuses is left to ingest, which finds out what it is of each.
+        """
+        waiting = sorted(ids)
+        while waiting:
+            rows, size = [], 0
+            with reading(self._engine) as connection:
+                for found in recorded(connection, waiting[:AT_ONCE]):
+                    rows.append(self._reader.row(found))
+                    size += found.size
+                    if size > _BYTES:
+                        break
+            if not rows:
+                return
+            with suppress(ValueRefused), self._writer.transaction():
+                self._writer.put_meanings(rows, self._zone)
+            waiting = [each for each in waiting if each > rows[-1].exchange]
 
 
 def reprice(engine: Engine, since: UUID, until: UUID | None, zone: tzinfo, pricing: Pricing) -> Iterator[Step]:

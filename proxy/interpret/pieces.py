@@ -52,11 +52,13 @@ class LineParser:
 class ArrayParser:
     """One JSON array: gives each object or array that is an element, as soon as it is whole.
 
-    Numbers and strings among the elements are passed over. `closed`: the array's own end was seen.
+    Numbers and strings among the elements are passed over. `closed`: the array's own end was seen. An element of more
+    than `limit` bytes (else MAX_ELEMENT) is left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.closed = False
+        self._limit = MAX_ELEMENT if limit is None else limit
         self.problem: str | None = None
         self._buffer = bytearray()
         self._at = 0  # of the buffer, this much is looked through
@@ -110,8 +112,8 @@ class ArrayParser:
 
     def _forget(self) -> None:
         """Drop what no element needs any more."""
-        if self._start >= 0 and self._at - self._start > MAX_ELEMENT:
-            self.problem = f"an element of more than {MAX_ELEMENT // 2**20} MiB was left out"
+        if self._start >= 0 and self._at - self._start > self._limit:
+            self.problem = f"an element of more than {self._limit // 2**20} MiB was left out"
             self._start = -1
         keep = self._start if self._start >= 0 else self._at
         if keep > 0:

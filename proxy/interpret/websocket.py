@@ -28,6 +28,17 @@ class Message(NamedTuple):
     close: int | None = None
 
 
+def frame(data: bytes, *, binary: bool = False) -> bytes:
+    """A message as one frame, unmasked, for what is known by its messages only."""
+    size = len(data)
+    kind = 0x80 | (_BINARY if binary else _TEXT)
+    if size < 126:
+        return bytes((kind, size)) + data
+    if size < 2**16:
+        return bytes((kind, 126)) + size.to_bytes(2, "big") + data
+    return bytes((kind, 127)) + size.to_bytes(8, "big") + data
+
+
 class FrameParser:
     """One direction of a tunnel. `extensions`: the answer's Sec-WebSocket-Extensions; `client`: whose bytes these are.
 

@@ -108,6 +108,8 @@ class Entry:
             for number, (at_us, data) in enumerate(tape):
                 out.write((b"," if number else b"") + encode({"at_us": at_us, "size": len(data)}))
             out.write(b"]")
+            if tape.header("content-encoding").strip().lower() not in ("", "identity"):
+                _write_coded(out, name, tape)
         out.write(b"}}")
 
     def _asked(self, addresses: Mapping[str, str]) -> dict[str, Any]:
@@ -186,11 +188,30 @@ def _timings(exchange: Exchange) -> dict[str, float]:
 def _own(exchange: Exchange) -> dict[str, Any]:
     return {
         "id": str(exchange.id),
+        "started_us": exchange.started_us,
         "outcome": None if exchange.outcome is None else exchange.outcome.name.lower(),
+        "wire_end": None if exchange.wire_end is None else exchange.wire_end.name.lower(),
         "upstream": exchange.upstream,
+        "dialect": exchange.dialect,
+        "target": exchange.target,
+        "credential": exchange.credential,
+        "session": exchange.session,
+        "tags": exchange.tags,
         "error": exchange.error,
         "unrecorded_bytes": exchange.unrecorded_bytes,
     }
+
+
+def _write_coded(out: Out, name: str, tape: Tape) -> None:
+    """The bytes that crossed the wire, which the chunks are of, where an archive has them decoded."""
+    out.write(b',"%b_coded":"' % name.encode())
+    rest = b""
+    for _, data in tape:
+        rest += data
+        even = len(rest) - len(rest) % 3
+        out.write(base64.b64encode(rest[:even]))
+        rest = rest[even:]
+    out.write(base64.b64encode(rest) + b'"')
 
 
 def _spool() -> IO[bytes]:

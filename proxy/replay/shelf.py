@@ -1,24 +1,29 @@
-"""Cassettes and the store: exchanges become tracks, tracks become exchanges of the origin `import`, or are played."""
+"""Files and the store: exchanges become tracks of a cassette; what files hold becomes exchanges of the origin `import`.
+
+A track is also played without a store. Must not know how a file is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
+from proxy.errors import UsageError
 from proxy.exchange import Origin, Side, WireEnd, outcome
 from proxy.replay.answer import Answer, Head, is_playable
 from proxy.replay.cassette import Track
 from proxy.store import Connection, Engine, read
 from proxy.store.engine import reading
-from proxy.store.rows import ChunkRow, Exchange, ExchangeRow, HeadRow
+from proxy.store.rows import ChangeRow, ChunkRow, Exchange, ExchangeRow, GapRow, HeadRow
 from proxy.store.write import Writer
 
 _LOT = 50  # exchanges of one transaction
+_LOT_BYTES = 4 * 2**20  # of bodies, from which on a lot is large enough
 
 
 def track_of(connection: Connection, exchange: Exchange) -> Track | None:
@@ -53,32 +58,83 @@ def track_of(connection: Connection, exchange: Exchange) -> Track | None:
     return track
 
 
-class Put(NamedTuple):
-    """How many exchanges were put into a store, and how many were there already."""
+@dataclass(slots=True)
+class Shelved:
+    """An exchange with all its rows, as it is put into a store. `credential_name`: what its credential is called;
+    `lost`: what could not be copied of it, when it was recorded."""
 
-    added: int
+    row: ExchangeRow
+    heads: Sequence[HeadRow]
+    chunks: Sequence[ChunkRow]
+    changes: Sequence[ChangeRow] = ()
+    gaps: Sequence[GapRow] = ()
+    credential_name: str | None = None
+    lost: str | None = None
+
+
+class Put(NamedTuple):
+    """The exchanges that were put into a store, and how many were there already."""
+
+    added: tuple[UUID, ...]
     known: int
 
 
-def put(engine: Engine, tracks: Iterable[Track]) -> Put:
-    """Put the exchanges of a cassette into a store, those that are not there yet. What they meant is ingest's to find.
+def put(engine: Engine, found: Iterable[Shelved]) -> Iterator[Put]:
+    """Put exchanges into a store, those that are not there yet; tells of each transaction. What they meant is to be
+    found by whoever reads them.
 
-    Raises DatabaseAway, ValueRefused; what was put before stays.
+    Raises DatabaseAway, ValueRefused, and what `found` raises; what was put before stays, also what `found` gave before
+    it raised UsageError. Memory does not grow with the number of exchanges.
     """
-    writer, added, known = Writer(engine), 0, 0
-    waiting = iter(tracks)
-    while lot := list(islice(waiting, _LOT)):
+    writer = Writer(engine)
+    for lot in _lots(found):
         with reading(engine) as connection:
-            fresh = {each.id: each for each in lot if read.get_exchange(connection, each.id) is None}
-        known += len(lot) - len(fresh)
-        added += len(fresh)
-        with writer.transaction(durable=True):
-            writer.put_exchanges(map(_row, fresh.values()))
-            for track in fresh.values():
-                heads, chunks = _rows(track)
-                writer.put_heads(heads)
-                writer.put_chunks(chunks)
-    return Put(added, known)
+            there = read.among(connection, [each.row.id for each in lot])
+        fresh: dict[UUID, Shelved] = {}
+        for each in lot:
+            if each.row.id not in there:
+                fresh.setdefault(each.row.id, each)
+        if fresh:
+            with writer.transaction(durable=True):
+                _put(writer, list(fresh.values()))
+        yield Put(tuple(fresh), len(lot) - len(fresh))
+
+
+def _lots(found: Iterable[Shelved]) -> Iterator[list[Shelved]]:
+    """As many as make a transaction; what came before an error comes before it here too."""
+    lot: list[Shelved] = []
+    size, problem = 0, None
+    try:
+        for each in found:
+            lot.append(each)
+            size += sum(len(chunk.data) for chunk in each.chunks)
+            if len(lot) >= _LOT or size >= _LOT_BYTES:
+                yield lot
+                lot, size = [], 0
+    except UsageError as error:
+        problem = error
+    if lot:
+        yield lot
+    if problem is not None:
+        raise problem
+
+
+def _put(writer: Writer, lot: Sequence[Shelved]) -> None:
+    writer.put_exchanges([each.row for each in lot])
+    for each in lot:
+        writer.put_heads(each.heads)
+        writer.put_chunks(each.chunks)
+        writer.put_changes(each.changes)
+        writer.put_gaps(each.gaps)
+        if each.lost is not None:
+            writer.note_interpretation_error(each.row.id, each.lost)
+        if each.row.credential is not None and each.credential_name:
+            writer.name_credential(each.row.credential, each.credential_name)
+
+
+def shelved(track: Track) -> Shelved:
+    """A track as it is put into a store."""
+    return Shelved(_row(track), *_rows(track))
 
 
 def _row(track: Track) -> ExchangeRow:

@@ -96,6 +96,12 @@ def call(connection: Connection, given: str, name: str) -> Credential:
     return found[0]._replace(name=called)
 
 
+def name_if_new(connection: Connection, credential: int, name: str) -> None:
+    """Name a credential, by its id, that has no name yet."""
+    sql = "INSERT INTO credential_names (credential, name) VALUES (?, ?) ON CONFLICT (credential) DO NOTHING"
+    execute(connection, sql, (credential, clean.capped(name)))
+
+
 def names_of(connection: Connection) -> dict[str, str]:
     """Fingerprint -> name, of those that have one."""
     rows = execute(connection, f"{_LIST} AND c.name IS NOT NULL").fetchall()

@@ -6,7 +6,7 @@ Every function takes a connection of `engine.reading`, so that one caller sees o
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, func,
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Outcome, Side, id_time_us
 from proxy.store import bodies, clean, credentials, fulltext, schema
+from proxy.store.backend import lots
 from proxy.store.engine import hex_sql
 from proxy.store.load import load_exchanges, load_journals
 from proxy.store.names import first_id, name_ids
@@ -300,6 +301,14 @@ def resends(connection: Connection, exchange: UUID) -> list[Exchange]:
     """The exchanges that sent this one again, the oldest first."""
     again = select(exchanges).where(literally(NOT_LIVE), exchanges.c.replay_of == exchange)
     return _as_of_now(connection, load_exchanges(connection, again.order_by(exchanges.c.id)))
+
+
+def among(connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the exchanges that are there."""
+    found: set[UUID] = set()
+    for lot in lots(ids):
+        found.update(connection.scalars(select(exchanges.c.id).where(exchanges.c.id.in_(lot))))
+    return found
 
 
 def headers(connection: Connection, exchange: UUID) -> list[HeadRow]:

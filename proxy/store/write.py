@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, select, update
 from proxy.store import clean
 from proxy.store.bodies import Stored, stored
 from proxy.store.costs import Costed, put_costs
+from proxy.store.credentials import name_if_new
 from proxy.store.engine import execute, insert_many, is_shared, one, place_of, upsert_many, writing
 from proxy.store.errors import DatabaseAway
 from proxy.store.intern import Interner
@@ -222,6 +223,10 @@ class Writer:
         """Say what of an exchange could not be stored; what is there is interpreted all the same."""
         noted = update(exchanges).where(exchanges.c.id == exchange)
         self._connection.execute(noted.values(interpretation_error=clean.capped(error, ERROR_BYTES)))
+
+    def name_credential(self, fingerprint: str, name: str) -> None:
+        """Say what a credential is called, if nobody has said so yet."""
+        name_if_new(self._connection, self.name_id(NameKind.CREDENTIAL, fingerprint), name)
 
     # --- positions ---
 
