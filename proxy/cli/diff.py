@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from proxy.cli import money, render
-from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
-from proxy.cli.show import ID_HELP
+from proxy.cli import render
+from proxy.cli.diff_sets import MEASURED, SPREADS, compare, measured
+from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door
+from proxy.cli.filters import NO_FLAGS, BeforeFlag, Flags, filtered
+from proxy.cli.selection import IdsArgument, LimitFlag, chosen_ones
 from proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,37 +32,45 @@ _COLUMNS = (
     render.Column("model", drop=3, least=10),
     render.Column("status", right=True),
     render.Column("finish", drop=6),
-    render.Column("in", right=True),
-    render.Column("out", right=True),
-    render.Column("cost", right=True),
-    render.Column("first token", right=True, drop=1),
-    render.Column("tokens/s", right=True, drop=2),
-    render.Column("duration", right=True, drop=5),
+    *MEASURED,
     render.Column("same text", right=True),
 )
 
 
+ByFlag = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Sets by model, upstream, session, status, origin or tag:NAME."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(diff)
+    app.command()(filtered(diff))
 
 
-def diff(
+def diff(  # noqa: PLR0913, PLR0917 - a flag is an argument
     ctx: typer.Context,
-    exchanges: Annotated[list[str], typer.Argument(metavar="ID...", help=ID_HELP)],
+    exchanges: IdsArgument = None,
     resends: Annotated[bool, typer.Option("--resends", help="With all that sent these again.")] = False,
+    by: ByFlag = None,
+    flags: Flags = NO_FLAGS,
+    limit: LimitFlag = None,
+    before: BeforeFlag = None,
     output: render.FormatFlag = render.Format.TABLE,
     config: ConfigFlag = None,
     home: HomeFlag = None,
     database: DatabaseFlag = None,
 ) -> None:
-    """Compare exchanges: requests, answers, tokens, cost and speed; all with the first."""
+    """Compare exchanges with the first of them, or (--by) sets of them: answers, tokens, cost and speed."""
     door(ctx).say(config, home, database, None)
-    engine = store(settings(ctx))
-    try:
-        views = _views(engine, exchanges, resends=resends)
-    finally:
-        engine.dispose()
+    if not (exchanges or flags.narrow or limit or before):
+        raise UsageError("say which exchanges: their ids, or filters such as --session NAME")
+    with chosen_ones(ctx, exchanges, flags, limit, before) as chosen:
+        found = _all(chosen.engine, chosen.exchanges, resends=resends)
+        if by is not None:
+            compare(found, by, output)
+            return
+        views = _views(chosen.engine, found, exchanges or (), resends=resends)
     if output is render.Format.JSON:
         render.print_json(_facts(views))
         return
@@ -68,25 +79,41 @@ def diff(
     _print_answers(views)
 
 
-def _views(engine: Engine, given: Sequence[str], *, resends: bool) -> list[View]:
-    """Raises UsageError unless there are two or more, and not too many."""
+def _all(engine: Engine, found: Iterable[Exchange], *, resends: bool) -> Iterator[Exchange]:
+    """Each once, with what sent it again behind it."""
+    from proxy.store import read
+    from proxy.store.engine import reading
+
+    passed: set[UUID] = set()
+    for each in found:
+        more: list[Exchange] = []
+        if resends:
+            with reading(engine) as connection:
+                more = read.resends(connection, each.id)
+        for one in (each, *more):
+            if one.id not in passed:
+                passed.add(one.id)
+                yield one
+
+
+def _views(engine: Engine, found: Iterable[Exchange], named: Sequence[str], *, resends: bool) -> list[View]:
+    """Those that are named in the order of their names, which says what the others are compared with. Raises UsageError
+    unless there are two or more, and not too many."""
     from proxy.replay.compare import view
     from proxy.store import read
     from proxy.store.engine import reading
 
+    chosen = list(islice(found, MOST + 1))
+    if len(chosen) < 2:
+        more = "nothing was sent again of it" if resends else "name another one, or give --resends"
+        raise UsageError(f"one exchange alone cannot be compared: {more}")
+    if len(chosen) > MOST:
+        raise UsageError(f"these are more than {MOST} exchanges: --by compares sets of any size")
     with reading(engine) as connection:
-        found: dict[UUID, Exchange] = {}
-        for name in given:
-            one = read.get_exchange(connection, read.find_exchange(connection, name))
-            if one is None:
-                raise UsageError(f"the exchange {name} was deleted just now")
-            found |= {each.id: each for each in (one, *(read.resends(connection, one.id) if resends else ()))}
-        if len(found) < 2:
-            more = "nothing was sent again of it" if resends else "name another one, or give --resends"
-            raise UsageError(f"one exchange alone cannot be compared: {more}")
-        if len(found) > MOST:
-            raise UsageError(f"these are {len(found)} exchanges: at most {MOST} can be compared at once")
-        return [view(connection, each) for each in found.values()]
+        order = [read.find_exchange(connection, name) for name in named]
+        places = {key: place for place, key in enumerate(dict.fromkeys(order))}
+        chosen.sort(key=lambda each: places.get(each.replay_of or each.id, places.get(each.id, len(places))))
+        return [view(connection, each) for each in chosen]
 
 
 # --- JSON ---
@@ -139,29 +166,13 @@ def _print_rows(views: Sequence[View]) -> None:
         alike = likeness(views[0].text, each.text)
         said = [str(found.id), found.upstream or "-", found.model_served or found.model_asked or "-"]
         said += ["-" if found.status is None else str(found.status), found.finish_reason or "-"]
-        rows.append([str(number + 1), *said, *_measured(numbers(each)), "-" if alike is None else f"{alike:.0%}"])
+        rows.append([str(number + 1), *said, *measured(numbers(each)), "-" if alike is None else f"{alike:.0%}"])
     if len(views) > 2:
         known = spreads(views)
         for name in ("least", "median", "most"):
             values = {kind: None if each is None else getattr(each, name) for kind, each in known.items()}
-            rows.append([_SPREADS[name], "", "", "", "", "", *_measured(values), ""])
+            rows.append([SPREADS[name], "", "", "", "", "", *measured(values), ""])
     render.table(_COLUMNS, rows)
-
-
-_SPREADS = {"least": "min", "median": "med", "most": "max"}
-
-
-def _measured(values: dict[str, float | None]) -> list[str]:
-    whole = {name: None if value is None else round(value) for name, value in values.items()}
-    speed = values["tokens_per_second"]
-    return [
-        money.tokens(whole["input_tokens"]),
-        money.tokens(whole["output_tokens"]),
-        money.short_usd(whole["cost_pico"]),
-        render.duration(whole["first_token_us"]),
-        "-" if speed is None else f"{speed:,.1f}",
-        render.duration(whole["duration_us"]),
-    ]
 
 
 def _print_request(views: Sequence[View]) -> None:

@@ -50,7 +50,7 @@ def chosen_ones(
     here = settings(ctx)
     filters = filters_of(flags)
     if exchanges and (flags.narrow or limit is not None or before is not None):
-        raise UsageError("export takes either ids or filters, not both")
+        raise UsageError("give either ids or filters, not both")
     engine = store(here)
     try:
         check_upstream(engine, here, flags.upstream)

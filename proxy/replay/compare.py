@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -219,12 +220,34 @@ def numbers(one: View) -> dict[str, float | None]:
     }
 
 
+class Numbers:
+    """What is known of the numbers of many exchanges: `count` of them, `failed` by their status."""
+
+    def __init__(self) -> None:
+        self.count = self.failed = 0
+        self._known: dict[str, array[float]] = {}
+
+    def add(self, row: dict[str, float | None], *, failed: bool = False) -> None:
+        """One more exchange."""
+        self.count += 1
+        self.failed += failed
+        for name, value in row.items():
+            known = self._known.setdefault(name, array("d"))
+            if value is not None:
+                known.append(value)
+
+    def spreads(self) -> dict[str, Spread | None]:
+        """Of each number; None where it is known of none."""
+        return {name: _spread(known) for name, known in self._known.items()}
+
+
 def spreads(views: Sequence[View]) -> dict[str, Spread | None]:
     """Of each number over all exchanges; None where it is known of none."""
-    rows = [numbers(each) for each in views]
-    return {name: _spread([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    found = Numbers()
+    for each in views:
+        found.add(numbers(each))
+    return found.spreads()
 
 
-def _spread(values: Sequence[float | None]) -> Spread | None:
-    known = [value for value in values if value is not None]
+def _spread(known: Sequence[float]) -> Spread | None:
     return Spread(min(known), median(known), max(known), len(known)) if known else None

@@ -73,7 +73,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (["show", "last", "--chunks", "-1"], "'--chunks'"),
         (["replay", "last", "--speed", "0"], "--speed '0' is none: use a number above 0"),
         (["export", "sse", "last"], "no response"),
-        (["export", "jsonl", "last", "--limit", "1"], "export takes either ids or filters"),
+        (["export", "jsonl", "last", "--limit", "1"], "give either ids or filters"),
         (["export", "jsonl", "--output", "/proc/none"], "/proc/none cannot be written"),
         (["export"], "missing command (see `wiretape export --help`)"),
         (["delete"], "delete takes either ids or filters"),
