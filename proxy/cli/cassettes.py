@@ -87,3 +87,6 @@ def read(
         engine.dispose()
     known = f"; {render.count(done.known, 'exchange')} there already" if done.known else ""
     render.say(f"{render.count(done.added, 'exchange')} imported{known}")
+    faults = sum(track.fault is not None for track in found)
+    if faults:
+        render.note(f"left in the cassette: {render.count(faults, 'fault')}; the database has only what was recorded")

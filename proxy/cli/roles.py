@@ -137,19 +137,23 @@ def playback(
     database: DatabaseFlag = None,
     host: HostFlag = None,
     port: PortFlag = None,
+    fault: Annotated[
+        str | None, typer.Option("--fault", metavar="WORDS", help="Play with a fault, such as 'status=529 times=1'.")
+    ] = None,
 ) -> None:
     """Playback alone: what was recorded answers in the place of its upstreams."""
     here = door(ctx)
     here.say(config, home, database, None)
-    here.set("playback", host=host, port=port)
+    here.set("playback", host=host, port=port, fault=fault)
     chosen = _open(ctx, "playback")
     check_database_file(chosen.database)
+    values = playback_values(chosen)
     from proxy.cli import start
 
     listener = start.listen_playback(chosen)
     port = listener.getsockname()[1]
     own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
-    process.run("playback", playback_values(chosen), own)
+    process.run("playback", values, own)
 
 
 def _open(ctx: typer.Context, role: str) -> Settings:
@@ -241,10 +245,17 @@ def plays(settings: Settings) -> bool:
 
 
 def playback_values(settings: Settings) -> bytes:
-    """What playback is told."""
+    """What playback is told. Raises UsageError for a fault that is none."""
     from proxy.forward.redact import SECRET_QUERY
 
     here = settings.playback
+    if here.fault is not None:
+        from proxy.replay.fault_words import BadFault, parse
+
+        try:
+            parse(here.fault)
+        except BadFault as error:
+            raise UsageError(f"playback.fault: {error}") from None
     secret = {name.decode() for name in SECRET_QUERY} | {name.lower() for name in settings.record.redact_query}
     rules = {
         "ignore_json": here.ignore_json,
@@ -263,6 +274,7 @@ def playback_values(settings: Settings) -> bytes:
             "cassette": here.cassette,
             "session": here.session,
             "tag": here.tag,
+            "fault": here.fault,
         }
     )
 

@@ -21,6 +21,8 @@ from proxy.forward.routes import BadTags, BadTarget, Destination, Route, route
 from proxy.wire.interface import ClientRequest, UpstreamRequest
 from proxy.wire.request import encode_head
 
+FAULT = b"x-wiretape-fault"  # what playback is to play with
+
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 
 
@@ -124,6 +126,7 @@ class Planner:
         if destination.whole:
             target = asked.target
             passed += [] if session is None else [(b"x-wiretape-session", session.encode("utf-8", "replace"))]
+            passed += [header for header in asked.headers if header[0].lower() == FAULT]
         before, after = encode_head(asked.method, target, passed), b""
         if place >= 0:
             before, after = _cut_out(before, asked.headers[place])

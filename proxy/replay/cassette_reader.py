@@ -14,6 +14,7 @@ from proxy.errors import UsageError
 from proxy.exchange import WireEnd
 from proxy.replay.answer import Head
 from proxy.replay.cassette import CODED, CRLF, FORMAT, OPEN, Chunks, Headers, Track, checksum, unescaped
+from proxy.replay.fault_words import BadFault, parse
 
 _FIRST = re.compile(r"wiretape cassette (\d+)(?: \(wiretape ([\w.+-]{1,32})\))?")
 _BEGIN = re.compile(r"== (\d+) ([0-9a-f-]{36})")
@@ -130,6 +131,8 @@ class _Reader:
             if not equals:
                 raise ValueError("a tag is written NAME=VALUE")
             track.tags.append((unescaped(name), unescaped(value)))
+        elif word == "fault":
+            _fault(track, unescaped(rest))
         elif word == "ended":
             end, _, error = rest.partition(" ")
             if end not in _ENDS:
@@ -241,6 +244,16 @@ def list_of(head: Head) -> Headers:
     """The headers of a head that is being read."""
     assert isinstance(head.headers, list)
     return head.headers
+
+
+def _fault(track: Track, text: str) -> None:
+    if track.fault is not None:
+        raise ValueError("an exchange has one fault; write all its words in one line")
+    try:
+        parse(text)
+    except BadFault as error:
+        raise ValueError(str(error)) from None
+    track.fault = text
 
 
 def _header(text: str) -> tuple[str, str]:

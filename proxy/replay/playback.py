@@ -6,6 +6,7 @@ may bring a cassette of their own, over HTTP.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,15 +16,20 @@ from uuid import UUID
 import msgspec
 
 from proxy.errors import UsageError
+from proxy.interpret.headers import joined
 from proxy.interpret.recorded import place_of
 from proxy.replay.answer import Answer
 from proxy.replay.cassette_reader import tracks
+from proxy.replay.fault_words import HEADER, Fault, parse
+from proxy.replay.faults import faulty
 from proxy.replay.library import Miss, Order
 from proxy.replay.match import Matcher, Request, title_of
 from proxy.replay.said import error, json_headers, report
 from proxy.replay.stock import Stock, stock_of
 from proxy.replay.visit import Visit, is_page
 from proxy.wire.interface import ClientRequest, ClientSide, RequestError
+
+_log = logging.getLogger("playback")
 
 SESSIONS = "/-/sessions/"
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.IGNORECASE)
@@ -41,21 +47,35 @@ def session_of(tags: str, headers: list[tuple[str, str]]) -> str:
 class _Chosen:
     stock: Stock
     recording: UUID
+    fault: Fault | None
+    bodiless: bool
 
     async def answer(self) -> Answer | None:
-        return await self.stock.answer(self.recording)
+        found = await self.stock.answer(self.recording)
+        if found is None or self.fault is None:
+            return found
+        _log.info("played with a fault (%s): %s", self.fault.text, self.recording)
+        return faulty(found, self.fault, bodiless=self.bodiless)
 
 
 class Playback:
     """A visit.Host. `stock` is what all sessions are answered from that have brought no cassette; `speed` is that of
-    the player, `order` that of sessions' cassettes."""
+    the player, `order` that of sessions' cassettes. `fault` is for requests and recordings that bring none."""
 
-    def __init__(self, stock: Stock, matcher: Matcher, speed: float | None = None, order: Order = "sequence") -> None:
+    def __init__(
+        self,
+        stock: Stock,
+        matcher: Matcher,
+        speed: float | None = None,
+        order: Order = "sequence",
+        fault: Fault | None = None,
+    ) -> None:
         self.stock = stock
         self.speed = speed
         self.played = self.missed = 0
         self._matcher = matcher
         self._order: Order = order
+        self._fault = fault
         self._own: dict[str, Stock] = {}  # of sessions
         self._visits: set[Visit] = set()
 
@@ -84,6 +104,8 @@ class Playback:
         method, headers = asked.method.decode("latin-1"), _headers(asked)
         where = place_of(asked.target.decode("latin-1"))
         session = session_of(where.tags, headers)
+        words = joined(headers, HEADER)
+        wanted = None if words is None else parse(words)
         request = Request(method, where.target, headers, body)
         stock = self._of(session)
         canonical = self._matcher.canonical(request)
@@ -92,7 +114,8 @@ class Playback:
             self.missed += 1
             return found
         self.played += 1
-        return _Chosen(stock, found.id)
+        fault = stock.library.hit(found, wanted, self._fault, session)
+        return _Chosen(stock, found.id, fault, method == "HEAD")
 
     def _of(self, session: str) -> Stock:
         return self._own.get(session, self.stock)

@@ -20,6 +20,7 @@ import uvloop
 from proxy.replay.answer import Answer, load
 from proxy.replay.cassette_reader import read_file
 from proxy.replay.catalogue import catalogue
+from proxy.replay.fault_words import parse
 from proxy.replay.library import Library, Order
 from proxy.replay.match import Matcher, Rules
 from proxy.replay.playback import Playback
@@ -41,8 +42,8 @@ GRACE = 2  # seconds for answers under way when it is told to stop
 @dataclass(frozen=True, slots=True)
 class PlaybackOptions:
     """Plain values out of the configuration. `cassette` is played in place of the database; else `session` and `tag`
-    (name, value) narrow what is. `speed` None is without waiting. `lifeline` is a descriptor whose end-of-file means:
-    stop."""
+    (name, value) narrow what is. `speed` None is without waiting; `fault` is played with where nobody asks for another.
+    `lifeline` is a descriptor whose end-of-file means: stop."""
 
     home: Path
     database: str
@@ -53,6 +54,7 @@ class PlaybackOptions:
     cassette: Path | None = None
     session: str | None = None
     tag: tuple[str, str] | None = None
+    fault: str | None = None
     lifeline: int | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
@@ -73,7 +75,8 @@ def run(options: PlaybackOptions) -> None:
 
 
 def _run(options: PlaybackOptions, stock: Stock, matcher: Matcher) -> None:
-    playback = Playback(stock, matcher, options.speed, options.order)
+    fault = None if options.fault is None else parse(options.fault)
+    playback = Playback(stock, matcher, options.speed, options.order, fault)
     _tell(playback)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(playback, options))

@@ -9,6 +9,7 @@ from typing import Protocol
 from proxy.errors import WiretapeError
 from proxy.log import place
 from proxy.replay.answer import Answer
+from proxy.replay.fault_words import BadFault
 from proxy.replay.library import Miss
 from proxy.replay.player import Player
 from proxy.replay.said import error, missed, send
@@ -35,7 +36,7 @@ class Chosen(Protocol):
     """A recording that answers."""
 
     async def answer(self) -> Answer | None:
-        """What is to be played; None if it was deleted. Raises WiretapeError."""
+        """What is to be played; None if it was deleted. Raises WiretapeError, BadFault."""
 
 
 class Host(Protocol):
@@ -44,7 +45,7 @@ class Host(Protocol):
     speed: float | None
 
     def choose(self, asked: ClientRequest, body: bytes) -> Chosen | Miss:
-        """Which recording answers a request."""
+        """Which recording answers a request. Raises BadFault."""
 
     def control(self, asked: ClientRequest, body: bytes) -> tuple[int, bytes]:
         """The answer to who asks playback itself: a status, and JSON."""
@@ -132,6 +133,9 @@ class Visit:
                 )
                 return
             chosen = self._host.choose(asked, body)
+        except BadFault as problem:
+            self._say(400, error("bad_fault", str(problem)))
+            return
         except Exception as problem:  # noqa: BLE001 - the edge of a request: it must not take the others with it
             _log.error("internal error while looking for a recording (%s)", place(problem))
             self._say(500, error("internal_error", f"playback failed ({place(problem)}); please report it"))
@@ -145,6 +149,10 @@ class Visit:
     async def _play(self, chosen: Chosen) -> None:
         try:
             answer = await chosen.answer()
+        except BadFault as problem:
+            _log.warning("a fault has no room in its recording: %s", problem)
+            self._say(400, error("bad_fault", str(problem)))
+            return
         except WiretapeError as problem:
             _log.warning("a recording cannot be read: %s", problem)
             self._say(503, error("database_away", "the recording cannot be read now; try again"))
