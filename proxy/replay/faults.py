@@ -15,6 +15,7 @@ from typing import NamedTuple
 from proxy.interpret.body import decoder
 from proxy.interpret.gathering import content_type
 from proxy.interpret.headers import joined, value_of
+from proxy.interpret.response import LINES
 from proxy.interpret.spans import spans
 from proxy.replay.answer import Answer, Head
 from proxy.replay.fault_words import BadFault, Deed, Fault
@@ -189,7 +190,7 @@ def _dropped(answer: Answer, deed: Deed) -> Answer:
 def _repeated(answer: Answer, deed: Deed) -> Answer:
     answer, (start, end) = _event(answer, deed)
     event = _whole(answer)[start:end]
-    if content_type(answer.heads[-1].headers).endswith("json") and not event.endswith(b"\n"):
+    if content_type(answer.heads[-1].headers).startswith(LINES) and not event.endswith(b"\n"):
         event = b"\n" + event  # the last of lines may lack its end
     pieces = _pieces(answer)
     ends = list(accumulate(len(piece.data) for piece in pieces))

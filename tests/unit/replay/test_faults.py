@@ -184,6 +184,13 @@ def test_what_is_split_is_written_apart() -> None:
     assert sum(many.waits) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/jsonl"])
+def test_a_last_line_without_its_end_is_repeated_as_a_line(content_type: str) -> None:
+    answer = events(b'{"a":1}\n{"a"', b":2}", heads=(Head(1, 200, "OK", [("content-type", content_type)]),))
+    assert whole(with_fault(answer, "repeat=1")) == b'{"a":1}\n{"a":2}\n{"a":2}'
+    assert whole(with_fault(answer, "repeat=0")) == b'{"a":1}\n{"a":1}\n{"a":2}'
+
+
 def test_one_line_or_one_character_can_be_chosen() -> None:
     lines = events(b"event: x\ndata: abcd\n\n")
     assert [data for _, data in with_fault(lines, "split=line:1").chunks] == [b"event: x\ndata:", b" abcd\n\n"]
@@ -213,6 +220,8 @@ def test_a_coded_body_is_decoded_where_it_must_be_seen() -> None:
     dropped = with_fault(answer, "drop=0")
     assert whole(dropped) == b"data: two\n\n"
     assert dropped.heads[-1].headers == [("content-type", "text/event-stream"), ("Content-Length", "11")]
+    split = with_fault(answer, "split=line")
+    assert (whole(split), split.heads[-1].headers[-1]) == (body, ("Content-Length", str(len(body))))
     assert whole(with_fault(answer, "cut=1")) == coded[:5], "where it need not, it is not"
     for broken in ("gzip", "compress"):
         head = Head(1, 200, "OK", [("content-encoding", broken), ("content-type", "text/event-stream")])
