@@ -76,7 +76,9 @@ class Player:
                 # It is due as long after what it answers as it was then.
                 self._shifted = self._at
                 self._began = max(self._began, self._loop.time() - step.since_us / 1_000_000 / self._speed)
-            if not self._is_due(self._answer.end_us if step is None else step.at_us) or self._is_held(step):
+            if not self._is_due(self._answer.end_us if step is None else step.at_us):
+                return
+            if self._answer.waits and self._is_held(step):
                 return
             if step is None:
                 self._end()
@@ -116,8 +118,7 @@ class Player:
 
     def _is_held(self, step: _Step | None) -> bool:
         """Whether a wait is not over. What was recorded later comes later by as much."""
-        waits = self._answer.waits
-        wait_s = step.wait_s if step is not None else waits[-1] if waits else 0.0
+        wait_s = self._answer.waits[-1] if step is None else step.wait_s
         if wait_s and self._held < self._at:
             self._held = self._at
             self._held_until = self._loop.time() + wait_s
@@ -193,7 +194,7 @@ def _steps(answer: Answer, *, continued: bool) -> Sequence[_Step]:
 
 
 def _merged(answer: Answer, heads: Sequence[_Step]) -> Sequence[_Step]:
-    chunks = [_Step(at_us, data, wait_s=wait) for (at_us, data), wait in _waited(answer)]
+    chunks = [_Step(at_us, data, 0, 0, wait) for (at_us, data), wait in _waited(answer)]
     return list(heapq.merge(heads, chunks, key=itemgetter(0)))
 
 
