@@ -14,6 +14,9 @@ from uuid import UUID
 
 import msgspec
 
+REDACTED = "redacted:"
+"""What stands, with a fingerprint behind it, where a credential was."""
+
 
 class Side(IntEnum):
     """Which part of an exchange a byte or a header belongs to."""

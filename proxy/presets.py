@@ -6,6 +6,7 @@ An address is the provider's bare origin, so a base URL changes only in what sta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -68,6 +69,28 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
     }
 )
 
+_KEY_VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        "cohere": ("CO_API_KEY", "COHERE_API_KEY"),
+        "perplexity": ("PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"),
+        "fireworks": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+        "azure": ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
+        "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
+        "vertex": ("VERTEX_ACCESS_TOKEN",),
+    }
+)
+KEYLESS = frozenset(("demo", "ollama", "lmstudio", "vllm", "llamacpp"))
+"""Upstreams that usually ask for no key."""
+
+
+def key_variables(name: str) -> tuple[str, ...]:
+    """The environment variables that SDKs read the key of an upstream from, the first that is set first:
+    `OPENAI_API_KEY`; of one that is no preset `NAME_API_KEY`."""
+    plain = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return _KEY_VARIABLES.get(name, (f"{plain}_API_KEY",))
+
 
 def template_hint(name: str) -> str | None:
     """What to set before the template `name` can be used, as the end of a sentence; None when it is no template."""
@@ -81,15 +104,24 @@ def base_url(name: str, host: str, port: int, url: str = "", dialect: str = "ope
     `url` and `dialect` are those of an upstream that is configured: an address that ends in the version already
     (`http://host/v1`) leaves none to add. A wildcard host becomes the loopback address.
     """
+    return f"{address(host, port)}/{name}{base_path(name, url, dialect)}"
+
+
+def base_path(name: str, url: str = "", dialect: str = "openai") -> str:
+    """What follows the upstream's name in its base URL; see `base_url`."""
     known = PRESETS.get(name) or TEMPLATES.get(name)
     suffix = known.base_url_suffix if known else "/v1" if dialect in {"openai", "mistral"} else ""
     version = suffix.rpartition("/")[2]
-    if version and urlsplit(url).path.rstrip("/").endswith(f"/{version}"):
-        suffix = ""
-    return f"http://{_reachable(host)}:{port}/{name}{suffix}"
+    return "" if version and urlsplit(url).path.rstrip("/").endswith(f"/{version}") else suffix
 
 
-def _reachable(host: str) -> str:
+def address(host: str, port: int) -> str:
+    """`http://HOST:PORT` of a port that listens on this machine; a wildcard host becomes the loopback address."""
+    return f"http://{reachable(host)}:{port}"
+
+
+def reachable(host: str) -> str:
+    """A host as this machine finds it: the loopback address for a wildcard, brackets around IPv6."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.replay.cassette import Track
+    from proxy.replay.match import Rules
 
 
 def register(export: typer.Typer, importing: typer.Typer) -> None:
@@ -37,8 +38,11 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
 ) -> None:
     """Write exchanges into one text file, to be reviewed, kept, and played again."""
     door(ctx).say(config, home, database, None)
+    from proxy.cli.values import rules_of
+    from proxy.replay.match import Rules
+
     with chosen_ones(ctx, exchanges, flags, limit, before) as chosen:
-        left_out = _write(chosen, output)
+        left_out = _write(chosen, Rules(**rules_of(settings(ctx))), output)
     if left_out:
         render.note(
             f"left out {render.count(left_out, 'exchange')} that cannot be played: still running, recorded without "
@@ -46,7 +50,7 @@ def write(  # noqa: PLR0913, PLR0917 - a flag is an argument
         )
 
 
-def _write(chosen: Chosen, output: Path | None) -> int:
+def _write(chosen: Chosen, rules: Rules, output: Path | None) -> int:
     """Write the cassette; how many exchanges were left out."""
     from proxy.replay.cassette import lines
     from proxy.replay.shelf import exported
@@ -62,7 +66,7 @@ def _write(chosen: Chosen, output: Path | None) -> int:
                 yield track
 
     with render.body_output(output) as out:
-        for line in lines(tracks()):
+        for line in lines(tracks(), rules):
             out.write(f"{line}\n".encode())
     return left_out
 
@@ -77,16 +81,18 @@ def read(
     """Put the exchanges of a cassette into the database; those that are there already stay as they are."""
     door(ctx).say(config, home, database, None)
     from proxy.replay.cassette_reader import read_file
+    from proxy.replay.match import NO_RULES
     from proxy.replay.shelf import put
 
-    found = read_file(file)
+    found, rules = read_file(file)
     engine = store(settings(ctx))
     try:
         done = put(engine, found)
     finally:
         engine.dispose()
     known = f"; {render.count(done.known, 'exchange')} there already" if done.known else ""
+    if rules != NO_RULES:
+        render.note("its rules are not kept in a database: what does not count is said under [playback]")
+    if any(track.fault is not None for track in found):
+        render.note("its faults are not kept in a database, which has only what was recorded")
     render.say(f"{render.count(done.added, 'exchange')} imported{known}")
-    faults = sum(track.fault is not None for track in found)
-    if faults:
-        render.note(f"left in the cassette: {render.count(faults, 'fault')}; the database has only what was recorded")

@@ -12,7 +12,7 @@ from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, UpstreamFlag, doo
 from proxy.cli.show import ID_HELP
 from proxy.cli.upstreams import data_port
 from proxy.errors import UsageError
-from proxy.presets import BUILT_IN, base_url
+from proxy.presets import BUILT_IN, base_url, key_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +63,7 @@ def _write(
 ) -> None:
     chosen = settings(ctx)
     engine = store(chosen)
-    from proxy.cli.variables import KEYS
-    from proxy.replay.requested import request_of, requested, variable_name
+    from proxy.replay.requested import request_of, requested
 
     try:
         tape = request_of(engine, given)
@@ -72,7 +71,7 @@ def _write(
         engine.dispose()
     with tape:
         name = tape.exchange.upstream or ""
-        key = KEYS.get(name) or variable_name(name, "api-key")
+        key = key_variables(name)[0]
         address = _address(chosen, name, str(tape.exchange.id), through=through)
         request = requested(tape, address, key, through=through)
     with render.body_output(output) as out:

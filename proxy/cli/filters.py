@@ -112,7 +112,7 @@ def filters_of(flags: Flags) -> Filters:
         model=flags.model,
         credential=flags.credential,
         search=_words(flags.search),
-        min_cost_pico=_pico(flags.min_cost),
+        min_cost_pico=usd_pico("--min-cost", flags.min_cost),
         errors=flags.errors,
     )
 
@@ -155,7 +155,8 @@ def _words(text: str | None) -> str | None:
     return text
 
 
-def _pico(text: str | None) -> int | None:
+def usd_pico(flag: str, text: str | None) -> int | None:
+    """An amount in 10^-12 USD. Raises UsageError."""
     if text is None:
         return None
     try:
@@ -163,7 +164,7 @@ def _pico(text: str | None) -> int | None:
     except InvalidOperation:
         amount = Decimal(-1)
     if not amount.is_finite() or not 0 <= amount <= 10**6:
-        raise UsageError(f"--min-cost {text!r} is no amount in USD: use for example 0.05")
+        raise UsageError(f"{flag} {text!r} is no amount in USD: use for example 0.05")
     return int(amount * 10**12)
 
 

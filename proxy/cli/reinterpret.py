@@ -80,7 +80,7 @@ def again(
 
 def pricing_of(chosen: Settings) -> Pricing:
     """The prices of the configuration, and who answers where."""
-    from proxy.cli.roles import addresses, own_prices
+    from proxy.cli.values import addresses, own_prices
     from proxy.interpret.price import Address, Pricing
     from proxy.interpret.rates import OwnPrice, OwnPrices
 
@@ -90,7 +90,7 @@ def pricing_of(chosen: Settings) -> Pricing:
 
 def _zone(engine: Engine, chosen: Settings) -> tzinfo:
     """The zone of the database's days, and a warning if another is configured."""
-    from proxy.cli.roles import wanted_zone
+    from proxy.cli.values import wanted_zone
     from proxy.store.engine import writing
     from proxy.store.zone import claim_zone, zone_differs, zone_named
 

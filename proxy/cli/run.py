@@ -150,8 +150,8 @@ def _beside(chosen: Settings, listener: socket.socket) -> Iterator[list[UUID]]:
 
 def _start_beside(chosen: Settings, listener: socket.socket, lifeline: int, *, create: bool) -> subprocess.Popen[bytes]:
     from proxy.cli import beside
-    from proxy.cli.roles import DRAIN_TIMEOUT, forward_values, ingest_values
     from proxy.cli.stages import environment
+    from proxy.cli.values import DRAIN_TIMEOUT, forward_values, ingest_values
 
     told = beside.Told(
         home=str(chosen.home),

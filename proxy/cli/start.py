@@ -10,8 +10,10 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,8 +25,17 @@ import typer
 
 from proxy import presets
 from proxy.cli.door import check_database_file
-from proxy.cli.roles import DRAIN_TIMEOUT, console_values, forward_values, ingest_values, playback_values, plays
 from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
+from proxy.cli.values import (
+    DRAIN_TIMEOUT,
+    ELSE_RECORD,
+    console_values,
+    else_records,
+    forward_values,
+    ingest_values,
+    playback_values,
+    plays,
+)
 from proxy.config import Settings, fingerprint_key
 from proxy.errors import UsageError
 from proxy.status import read_all
@@ -63,7 +74,8 @@ def everything(settings: Settings) -> int:
             if plays(settings):
                 playback = open_ports.enter_context(listen_playback(settings))
                 listeners.append(playback)
-                roles.append(role("playback", playback_values(settings), playback))
+                values = playback_values(settings, data.getsockname()[1] if else_records(settings) else None)
+                roles.append(role("playback", values, playback))
                 port = playback.getsockname()[1]
             welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
             mention_proxies()
@@ -71,6 +83,42 @@ def everything(settings: Settings) -> int:
             last = Stage(tuple(roles), MARGIN, listeners=tuple(listeners))
             stages = [_forwards(settings, data, port), ingest, last]
             return Supervisor(home, "serve", stages, environment(), lambda: show(welcome)).run()
+
+
+def recording_playback(settings: Settings, lifeline: Path | None) -> int:
+    """Run playback, and beside it what records for it, until told to stop or nobody holds the lifeline (a FIFO) open;
+    the exit code. Raises UsageError."""
+    home = settings.home
+    recorded = settings.model_copy(
+        update={
+            "upstreams": {
+                name: each.model_copy(update={"mode": ELSE_RECORD}) for name, each in settings.upstreams.items()
+            }
+        }
+    )
+    existing = prepare_database(settings.database)
+    with ExitStack() as open_ports:
+        playback = open_ports.enter_context(listen_playback(settings))
+        data = open_ports.enter_context(_listen("127.0.0.1", 0, "data port", "forward"))
+        port = playback.getsockname()[1]
+        values = playback_values(recorded, data.getsockname()[1])
+        stages = [
+            Stage((role("playback", values, playback),), MARGIN, listeners=(playback,)),
+            _forwards(recorded, data, port),
+            ingest_stage(ingest_values(settings, create=not existing, patient=True), home, patience=DRAIN_TIMEOUT),
+        ]
+        if lifeline is not None:
+            threading.Thread(target=_until_let_go, args=(lifeline,), daemon=True).start()
+        said = [f"playback  http://{presets.reachable(settings.playback.host)}:{port}/", *base_urls(settings, port)]
+        return Supervisor(home, "supervise", stages, environment(), lambda: show(said)).run()
+
+
+def _until_let_go(lifeline: Path) -> None:
+    """Stop once all who had the FIFO open for writing have closed it, or are gone."""
+    with lifeline.open("rb", buffering=0) as held:
+        while held.read(1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def workers(settings: Settings, listener: socket.socket) -> int:

@@ -52,15 +52,6 @@ HINTS = (
 )
 """Tools that read no variable, and what to give them; in braces the address of an upstream on the data port."""
 
-KEYS = {
-    "azure": "AZURE_OPENAI_API_KEY",
-    "bedrock": "AWS_BEARER_TOKEN_BEDROCK",
-    "cohere": "CO_API_KEY",
-    "huggingface": "HF_TOKEN",
-    "vertex": "VERTEX_ACCESS_TOKEN",
-}
-"""Upstream -> where its SDKs look for the key, if that is not `<UPSTREAM>_API_KEY`."""
-
 NO_PROXY = ("127.0.0.1", "localhost")
 
 

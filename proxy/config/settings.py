@@ -161,9 +161,17 @@ class UpstreamSettings(_Section):
     record: Literal["all", "meta", "none"] = Field(
         default="all", description="What is recorded: all of it, all but bodies, or nothing."
     )
-    mode: Literal["live", "playback"] = Field(
-        default="live", description="Ask the upstream, or (`playback`) what was recorded of it: nobody else is asked."
+    mode: Literal["live", "playback", "playback_else_record"] = Field(
+        default="live",
+        description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
+        "(`playback_else_record`) the upstream for what was not recorded.",
     )
+
+    @model_validator(mode="after")
+    def _recorded(self) -> UpstreamSettings:
+        if self.mode == "playback_else_record" and self.record != "all":
+            raise PydanticCustomError("record", "must be `all` where the mode is playback_else_record")
+        return self
 
 
 class PlaybackSettings(_Section):

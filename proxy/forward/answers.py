@@ -95,6 +95,14 @@ def no_method(method: str) -> Answer:
     return Answer(501, "method_refused", f"{method} is not relayed", _CLOSE)
 
 
+def no_pass() -> Answer:
+    return Answer(403, "bad_pass", "the pass was used already, is too old, or is none: only playback makes them")
+
+
+def only_played(name: str) -> Answer:
+    return Answer(403, "only_played", f"nothing is asked of {name}: its mode would have to be playback_else_record")
+
+
 def too_large(limit: int) -> Answer:
     return Answer(413, "request_too_large", f"the request body is over max_request_body ({limit} bytes)")
 

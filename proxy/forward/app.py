@@ -33,7 +33,10 @@ _log = logging.getLogger("forward")
 
 
 class App:
-    """`destinations` by the name in the URL. `turned_away` counts by reason."""
+    """`destinations` by the name in the URL. `admit` uses a pass up, and says whether it was one.
+
+    `turned_away` counts by reason.
+    """
 
     def __init__(
         self,
@@ -42,12 +45,13 @@ class App:
         redactor: Redactor,
         policy: Policy,
         ready: Callable[[], str | None],
+        admit: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self.destinations = destinations
         self.turned_away: Counter[str] = Counter()
         self._relays: set[Relay] = set()
         self._waited: dict[Relay, asyncio.Future[None]] = {}  # by whoever called the application
-        self._planner = Planner(destinations, redactor, policy)
+        self._planner = Planner(destinations, redactor, policy, admit)
         self._recording = recording
         self._redactor = redactor
         self._policy = policy

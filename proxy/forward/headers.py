@@ -57,6 +57,7 @@ END_TO_END = frozenset(
 NO_TRAILERS = HOP_BY_HOP | {b"content-length", b"host", b"trailer"}
 
 OURS = b"x-wiretape-"
+_NOT_FOR_PLAYBACK = frozenset((b"x-wiretape-session", b"x-wiretape-record"))
 ATTRIBUTION_PREFIXES = (b"helicone-", b"x-litellm-", b"x-portkey-", b"cf-aig-")
 
 
@@ -114,6 +115,13 @@ def to_upstream(request: ClientRequest, host: bytes, *, strip_attribution: bool)
     if not has_host:
         passed.insert(0, (b"Host", host))
     return _without(passed, named) if named else passed
+
+
+def for_playback(headers: RawHeaders) -> RawHeaders:
+    """Of our own headers those that playback heeds, or sends on for what it has no recording of."""
+    return [
+        header for header in headers if _KINDS[header[0]] is _Kind.OURS and header[0].lower() not in _NOT_FOR_PLAYBACK
+    ]
 
 
 def to_client(response: UpstreamResponse, *, takes_trailers: bool) -> UpstreamResponse:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from proxy import passes
 from proxy.exchange import HeaderList, Origin, RequestHead
 from proxy.forward import answers, headers, routes
 from proxy.forward.answers import Answer
@@ -18,11 +20,11 @@ from proxy.forward.policy import Policy, stricter
 from proxy.forward.recorder import is_coded
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import BadTags, BadTarget, Destination, Route, route
+from proxy.wire.fields import ByName
 from proxy.wire.interface import ClientRequest, UpstreamRequest
 from proxy.wire.request import encode_head
 
-FAULT = b"x-wiretape-fault"  # what playback is to play with
-
+_IS_PASS = ByName(lambda name: name == passes.HEADER)
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 
 
@@ -38,7 +40,7 @@ class TurnedAway(Exception):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """For every request whose head differs from one in nothing but the value of its Content-Length, whose place is left
-    open: between `before` and `after` in the upstream's head, and at the request's own `length_at` in `headers`."""
+    open: between `before` and `after` in the upstream's head, and at `length_at` in `headers`."""
 
     destination: Destination
     record: str  # all, meta or none
@@ -48,6 +50,7 @@ class Plan:
     method: str
     recorded_target: str
     headers: HeaderList  # as they are recorded
+    length_at: int  # the place of that header among them
     shows_length: bool
     coded: bool  # the body, which is not looked into then
     credential: str | None
@@ -65,10 +68,10 @@ class Plan:
 
     def recorded(self, asked: ClientRequest, client: str) -> RequestHead:
         """The head as it is recorded, still without its ordinal."""
-        shown, place = self.headers, asked.length_at
+        shown, place = self.headers, self.length_at
         if self.shows_length:
             shown = shown.copy()
-            shown[place] = (shown[place][0], asked.headers[place][1].decode("ascii"))
+            shown[place] = (shown[place][0], asked.headers[asked.length_at][1].decode("ascii"))
         return RequestHead(
             0,
             time.time_ns() // 1000,
@@ -89,10 +92,19 @@ class Plan:
 
 
 class Planner:
-    """`destinations` by the name in the URL."""
+    """`destinations` by the name in the URL. `admit` uses a pass up, and says whether it was one."""
 
-    def __init__(self, destinations: dict[bytes, Destination], redactor: Redactor, policy: Policy) -> None:
+    def __init__(
+        self,
+        destinations: dict[bytes, Destination],
+        redactor: Redactor,
+        policy: Policy,
+        admit: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self._destinations = destinations
+        # Without those that are played and nothing else: a pass would lead back to playback.
+        self._live = {name: each.live or each for name, each in destinations.items() if each.live or not each.whole}
+        self._admit = admit
         self._redactor = redactor
         self._policy = policy
 
@@ -101,13 +113,27 @@ class Planner:
         known = asked.known
         if known is not None and known.owner is self and isinstance(known.memo, Plan):
             return known.memo
-        plan = self._make(asked)
+        given = [value for name, value in asked.headers if _IS_PASS[name]]
+        if given:
+            return self._passed(asked, given[0])
+        plan = self._make(asked, self._destinations)
         if known is not None:
             known.owner, known.memo = self, plan
         return plan
 
-    def _make(self, asked: ClientRequest) -> Plan:
-        found = self._route(asked)
+    def _passed(self, asked: ClientRequest, given: bytes) -> Plan:
+        """Of a request that may ask its upstream once, where others are answered by playback; it is recorded."""
+        if not self._admit(given):
+            raise TurnedAway(answers.no_pass())
+        if routes.first_name(asked.target) not in self._live:
+            raise TurnedAway(answers.only_played(routes.first_name(asked.target).decode("latin-1")))
+        ours = (passes.HEADER, b"x-wiretape-record")
+        kept = [header for header in asked.headers if header[0].lower() not in ours]
+        at = asked.length_at if asked.length_at < 0 else kept.index(asked.headers[asked.length_at])
+        return self._make(replace(asked, headers=kept, length_at=at), self._live)
+
+    def _make(self, asked: ClientRequest, destinations: dict[bytes, Destination]) -> Plan:
+        found = self._route(asked, destinations)
         destination = found.destination
         try:
             wished = wishes(asked.headers)
@@ -125,8 +151,8 @@ class Planner:
         target = found.target
         if destination.whole:
             target = asked.target
+            passed += headers.for_playback(asked.headers)
             passed += [] if session is None else [(b"x-wiretape-session", session.encode("utf-8", "replace"))]
-            passed += [header for header in asked.headers if header[0].lower() == FAULT]
         before, after = encode_head(asked.method, target, passed), b""
         if place >= 0:
             before, after = _cut_out(before, asked.headers[place])
@@ -140,6 +166,7 @@ class Planner:
             method=asked.method.decode(),
             recorded_target=redactor.target(asked.target).decode("latin-1"),
             headers=shown,
+            length_at=place,
             shows_length=place >= 0 and shown[place][1].encode("latin-1") == asked.headers[place][1],
             coded=is_coded(shown),
             credential=redactor.credential(asked.headers, asked.target),
@@ -149,11 +176,11 @@ class Planner:
             replay_of=wished.replay_of,
         )
 
-    def _route(self, asked: ClientRequest) -> Route:
+    def _route(self, asked: ClientRequest, destinations: dict[bytes, Destination]) -> Route:
         if asked.method in _REFUSED_METHODS:
             raise TurnedAway(answers.no_method(asked.method.decode()))
         try:
-            found = route(asked.target, self._destinations)
+            found = route(asked.target, destinations)
         except (BadTarget, BadTags) as error:
             raise TurnedAway(answers.bad_request(str(error))) from None
         if found is None:

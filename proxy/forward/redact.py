@@ -13,9 +13,12 @@ from collections.abc import Callable
 from operator import itemgetter
 from urllib.parse import unquote_to_bytes
 
+from proxy.exchange import REDACTED
 from proxy.forward.mask import KEY_SHAPE
 from proxy.wire.fields import ByName
 from proxy.wire.interface import RawHeaders
+
+_REDACTED = REDACTED.encode()
 
 SECRET_HEADERS = frozenset(
     (
@@ -174,7 +177,7 @@ class Redactor:
 
     def _credential(self, value: bytes) -> bytes:
         scheme, secret = _bare(value)
-        return scheme + b"redacted:" + self.fingerprint(secret) if secret else value
+        return scheme + _REDACTED + self.fingerprint(secret) if secret else value
 
     def _reader(self, name: bytes) -> Callable[[bytes], bytes]:
         """What makes a header's value fit to be recorded, by its name in lower case."""
@@ -208,7 +211,7 @@ class Redactor:
         secret = self._secret(item)
         if secret is not None:
             begin, value = secret
-            return self._shapes(item[:begin]) + b"redacted:" + self.fingerprint(value)
+            return self._shapes(item[:begin]) + _REDACTED + self.fingerprint(value)
         shown = self._shapes(item)
         if b"%" in shown and (_holds_key(shown) or self._secret(unquote_to_bytes(shown)) is not None):
             name, equals, value = shown.partition(b"=")
@@ -232,7 +235,7 @@ class Redactor:
             found = SUBPROTOCOL_SECRET.search(item)
             begin = found.end() if found is not None else item.find(plain)
             if plain and item[begin:].strip() and (scheme or found is not None):
-                parts.append(item[:begin] + b"redacted:" + self.fingerprint(item[begin:].strip()))
+                parts.append(item[:begin] + _REDACTED + self.fingerprint(item[begin:].strip()))
             else:
                 parts.append(self._shapes(item))
             scheme = plain.lower() in SCHEMES  # `bearer, <token>`
@@ -240,13 +243,13 @@ class Redactor:
 
     def _marked(self, text: bytes) -> bytes:
         """What stands for text that holds a credential somewhere in an encoding."""
-        return b"redacted:" + self.fingerprint(unquote_to_bytes(text))
+        return _REDACTED + self.fingerprint(unquote_to_bytes(text))
 
     def _shapes(self, text: bytes) -> bytes:
-        text = KEY_SHAPE.sub(lambda match: b"redacted:" + self.fingerprint(match[0]), text)
+        text = KEY_SHAPE.sub(lambda match: _REDACTED + self.fingerprint(match[0]), text)
         if b"@" not in text:
             return text
-        return _USER_INFO.sub(lambda match: match[1] + b"redacted:" + self.fingerprint(match[2]) + b"@", text)
+        return _USER_INFO.sub(lambda match: match[1] + _REDACTED + self.fingerprint(match[2]) + b"@", text)
 
 
 def _holds_key(text: bytes) -> bool:

@@ -38,6 +38,7 @@ class Destination:
     record: str  # all, meta or none
     drain: bool  # read on when the client leaves
     whole: bool = False  # it gets the target as it came, tags and name and all
+    live: Destination | None = None  # in its place for who brings a pass
 
 
 @dataclass(frozen=True, slots=True)

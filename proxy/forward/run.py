@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import uvicorn
 import uvloop
 
+from proxy import passes
 from proxy.errors import UsageError
 from proxy.exchange import ExchangeIds, Origin
 from proxy.forward.app import App
@@ -42,7 +43,8 @@ _log = logging.getLogger("forward")
 class UpstreamOptions:
     """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
 
-    `playback` is where recordings answer instead of it: nothing goes to `url` then.
+    `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
+    playback sends on with a pass does.
     """
 
     name: str
@@ -53,6 +55,7 @@ class UpstreamOptions:
     record: str
     ca_file: Path | None = None
     playback: tuple[str, int] | None = None
+    else_record: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ def destination(options: UpstreamOptions) -> Destination:
     """The route's end for a configured upstream. Raises UsageError for a ca_file that is of no use."""
     if options.playback is not None:
         return _played(options, *options.playback)
+    return _live(options)
+
+
+def _live(options: UpstreamOptions) -> Destination:
     if options.url == "demo:":
         demo = DemoUpstream()
         return Destination(
@@ -132,6 +139,7 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
         record=options.record,
         drain=options.drain,
         whole=True,
+        live=_live(options) if options.else_record else None,
     )
 
 
@@ -159,6 +167,7 @@ class _Worker:
                 options.templates,
             ),
             self._problem,
+            partial(passes.take, options.home),
         )
         self._stopping = False
         self._said: str | None = None  # of the journal's failure, in the log
@@ -194,6 +203,8 @@ class _Worker:
             await asyncio.sleep(0)  # what that wrote goes out at the end of the loop's turn
             for item in self._destinations.values():
                 item.upstream.close()
+                if item.live is not None:
+                    item.live.upstream.close()
             self._recording.settle()
             self._journal.close()
             self._tell(stopped=True)

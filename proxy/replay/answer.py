@@ -55,10 +55,10 @@ def is_playable(exchange: Exchange) -> bool:
 
 
 def load(engine: Engine, exchange: UUID) -> Answer | None:
-    """The answer of an exchange; None if it is there no more."""
+    """The answer of an exchange; None if it is not there, or not at its end."""
     with reading(engine) as connection:
         found = read.get_exchange(connection, exchange)
-        return None if found is None else _answer(connection, found)
+        return None if found is None or found.outcome is None else _answer(connection, found)
 
 
 def _answer(connection: Connection, exchange: Exchange) -> Answer:

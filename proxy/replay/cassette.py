@@ -1,9 +1,12 @@
-"""THE FORMAT of cassettes: exchanges as one text file that people review, compare and keep under version control.
+r"""THE FORMAT of cassettes: exchanges as one text file that people review, compare and keep under version control.
 
 A line's first characters say what it is. Bodies are text where they are text; what chunks they came in, and when, is in
-a block of its own at the end, so that a stream that was recorded anew differs where its words do. Pure.
+a block of its own at the end, so that a stream that was recorded anew differs where its words do. Rules say what does
+not count when a request is looked for. Pure.
 
     (line 1) wiretape cassette 1 (wiretape 0.1.0)
+    rule ignore_json metadata.user_id
+    rule normalise \\d{4}-\\d\\d-\\d\\d DAY
 
     == 1 01a21990-6ea1-7fe3-8c6f-0123456789ab
     upstream openai openai
@@ -39,8 +42,11 @@ from uuid import UUID
 from proxy import __version__
 from proxy.exchange import WireEnd
 from proxy.replay.answer import Head
+from proxy.replay.match import NO_RULES, Rules
 
 FORMAT = 1
+PLAIN_RULES = ("ignore_json", "ignore_headers", "match_headers")
+"""Those that a value is all of."""
 
 Chunks = list[tuple[int, bytes]]
 """Microseconds since the exchange began, and bytes."""
@@ -83,9 +89,13 @@ class Track:
     fault: str | None = None
 
 
-def lines(tracks: Iterable[Track]) -> Iterator[str]:
-    """The text of a cassette, a line each, without its end."""
+def lines(tracks: Iterable[Track], rules: Rules = NO_RULES) -> Iterator[str]:
+    """The text of a cassette, a line each, without its end. Of the rules all are in it but what is secret."""
     yield f"wiretape cassette {FORMAT} (wiretape {__version__})"
+    for name in PLAIN_RULES:
+        yield from (f"rule {name} {_token(value)}" for value in getattr(rules, name))
+    for pattern, replacement in rules.normalise:
+        yield f"rule normalise {_token(pattern)} {_token(replacement)}".rstrip()
     times: list[str] = []
     number = 0
     for number, track in enumerate(tracks, 1):

@@ -6,15 +6,29 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from proxy.errors import UsageError
 from proxy.exchange import WireEnd
 from proxy.replay.answer import Head
-from proxy.replay.cassette import CODED, CRLF, FORMAT, OPEN, Chunks, Headers, Track, checksum, unescaped
+from proxy.replay.cassette import (
+    CODED,
+    CRLF,
+    FORMAT,
+    OPEN,
+    PLAIN_RULES,
+    Chunks,
+    Headers,
+    Track,
+    checksum,
+    unescaped,
+)
 from proxy.replay.fault_words import BadFault, parse
+from proxy.replay.match import NO_RULES, Matcher, Rules
 
 _FIRST = re.compile(r"wiretape cassette (\d+)(?: \(wiretape ([\w.+-]{1,32})\))?")
 _BEGIN = re.compile(r"== (\d+) ([0-9a-f-]{36})")
@@ -26,17 +40,24 @@ class BadCassette(UsageError):
     """A line that cannot be understood; the text names it."""
 
 
-def tracks(lines: Iterable[str]) -> list[Track]:
-    """The exchanges of a cassette, from its lines without their ends. Raises BadCassette."""
+class Cassette(NamedTuple):
+    """Exchanges, and what does not count when they are looked for."""
+
+    tracks: list[Track]
+    rules: Rules
+
+
+def read(lines: Iterable[str]) -> Cassette:
+    """A cassette, from its lines without their ends. Raises BadCassette."""
     return _Reader(lines).read()
 
 
-def read_file(path: Path) -> list[Track]:
-    """The exchanges of a cassette. Raises UsageError for a file that cannot be read, for a bad one with the line."""
+def read_file(path: Path) -> Cassette:
+    """A cassette. Raises UsageError for a file that cannot be read, for a bad one with the line."""
     try:
         # Only LF ends a line; what else looks like an end belongs to the text.
         with path.open(encoding="utf-8", newline="\n") as lines:
-            return tracks(lines)
+            return read(lines)
     except BadCassette as error:
         raise UsageError(f"{path}, {error}") from None
     except UnicodeDecodeError:
@@ -57,11 +78,12 @@ class _Reader:
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = enumerate(lines, 1)
         self._at = 0
+        self._rules = NO_RULES
         self._found: list[Track] = []
         self._bodies: list[dict[str, _Body]] = []
         self._timed: set[tuple[int, str]] = set()
 
-    def read(self) -> list[Track]:
+    def read(self) -> Cassette:
         self._first()
         for line in self._rest():
             if line == "== times":
@@ -74,7 +96,7 @@ class _Reader:
         else:
             raise self._bad("the cassette is cut off: its times are missing")
         self._times()
-        return self._found
+        return Cassette(self._found, self._rules)
 
     def _bad(self, problem: str, line: int | None = None) -> BadCassette:
         return BadCassette(f"line {self._at if line is None else line}: {problem}")
@@ -106,10 +128,14 @@ class _Reader:
         self._bodies.append({})
 
     def _line(self, line: str) -> None:
-        if not self._found:
+        word, _, rest = line.partition(" ")
+        if not self._found and word != "rule":
             raise self._bad("an exchange must begin before this: `== 1` and its id")
-        track, (word, _, rest) = self._found[-1], line.partition(" ")
         try:
+            if not self._found:
+                self._rules = with_rule(self._rules, rest)
+                return
+            track = self._found[-1]
             if word in {">", "<"}:
                 self._head(track, word, rest)
             elif word in {">+", "<+"}:
@@ -261,6 +287,22 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name:
         raise ValueError("a header is written NAME: VALUE")
     return unescaped(name), unescaped(value.removeprefix(" "))
+
+
+def with_rule(rules: Rules, text: str) -> Rules:
+    """The rules with one more, as a cassette has it. Raises ValueError."""
+    name, _, rest = text.partition(" ")
+    pattern, _, replacement = rest.partition(" ")
+    if not pattern or (name != "normalise" and name not in PLAIN_RULES):
+        raise ValueError(f"a rule is one of {', '.join(PLAIN_RULES)} and normalise, and a value")
+    value = (unescaped(pattern), unescaped(replacement)) if name == "normalise" else unescaped(rest)
+    one: dict[str, Any] = {name: (value,)}
+    more = replace(NO_RULES, **one)
+    try:
+        Matcher(more)  # or it would be told only when it is played
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return rules.with_more(more)
 
 
 def _two(text: str) -> tuple[str, str]:

@@ -89,35 +89,40 @@ class Library:
         for each in recordings:
             self.add(each)
 
-    def add(self, recording: Recording) -> None:
-        """Put one behind all others."""
-        self._shelves.setdefault((recording.upstream, recording.request.key), []).append(recording)
+    def add(self, recording: Recording, used_by: str | None = None) -> None:
+        """Put one behind all others; a session may have had it already, in that it was recorded for it."""
+        place = recording.upstream, recording.request.key
+        self._shelves.setdefault(place, []).append(recording)
+        if used_by is not None:
+            self._state(used_by).turns[place] += 1
 
     def __len__(self) -> int:
         return sum(map(len, self._shelves.values()))
 
-    def find(self, upstream: str, title: str, asked: Canonical, session: str = "") -> Recording | Miss:
-        """The recording whose turn it is."""
+    def _state(self, session: str) -> _Session:
         state = self._sessions.get(session)
         if state is None:
             if len(self._sessions) >= _SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
             state = self._sessions[session] = _Session()
+        return state
+
+    def find(
+        self, upstream: str, title: str, asked: Canonical, session: str = "", *, reported: bool = True
+    ) -> Recording | Miss:
+        """The recording whose turn it is; a miss is `reported` unless something else is done about it."""
+        state = self._state(session)
         place = upstream, asked.key
         shelf = self._shelves.get(place)
         if shelf is None:
             miss = self._missing(upstream, title, asked)
         else:
             turn = state.turns[place]
-            state.turns[place] += 1
-            if turn < len(shelf):
-                return shelf[turn]
-            if self._order == "repeat_last":
-                return shelf[-1]
-            if self._order == "any":
-                return shelf[turn % len(shelf)]
+            if turn < len(shelf) or self._order != "sequence":
+                state.turns[place] += 1
+                return shelf[-1 if turn >= len(shelf) and self._order == "repeat_last" else turn % len(shelf)]
             miss = Miss(title, used=len(shelf))
-        if len(state.unmatched) < _UNMATCHED:
+        if reported and len(state.unmatched) < _UNMATCHED:
             state.unmatched.append(miss)
         return miss
 

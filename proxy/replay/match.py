@@ -9,13 +9,14 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from proxy.errors import UsageError
+from proxy.exchange import REDACTED
 from proxy.interpret.body import decoder
 from proxy.interpret.gathering import MAX_JSON
 from proxy.interpret.headers import joined, value_of
@@ -38,7 +39,6 @@ HEADERS = (
 )
 """What counts of a request's headers, unless a rule says otherwise."""
 
-REDACTED = "redacted:"
 _ANYTHING = "*/*"  # an Accept that asks for nothing
 _BOUNDARY = re.compile(r'boundary="?([^";]{1,200})"?', re.IGNORECASE)
 _SHOWN = 200  # characters of a value in a difference
@@ -70,6 +70,14 @@ class Rules:
     normalise: tuple[tuple[str, str], ...] = ()
     secret_query: tuple[str, ...] = ()
 
+    def with_more(self, other: Rules) -> Rules:
+        """These and others; none twice."""
+        pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
+        return Rules(*[tuple(dict.fromkeys((*ours, *theirs))) for ours, theirs in pairs])
+
+
+NO_RULES = Rules()
+
 
 class Canonical(NamedTuple):
     """What counts of a request: its values, as text, by where they are; `key` is equal where all of them are.
@@ -92,7 +100,7 @@ class Difference(NamedTuple):
 class Matcher:
     """Makes canonical forms by rules. Raises UsageError for a path or a pattern that is none."""
 
-    def __init__(self, rules: Rules = Rules()) -> None:
+    def __init__(self, rules: Rules = NO_RULES) -> None:
         self._paths = [paths.parse(each) for each in rules.ignore_json]
         ignored = {name.lower() for name in rules.ignore_headers}
         counted = (*HEADERS, *(name.lower() for name in rules.match_headers))

@@ -93,6 +93,9 @@ class Player:
         if self._heard.count > before:
             self.play()
 
+    def silent(self) -> None:
+        """The client says no more through a tunnel: it is answered all the same, as it was."""
+
     def pause(self) -> None:
         """The client is slower."""
         self._paused = True

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from proxy.errors import UsageError
-from proxy.exchange import Side
+from proxy.exchange import REDACTED, Side
 from proxy.interpret.recorded import upstream_target
 from proxy.replay.captured import Tape, capture
 from proxy.store import Engine
 from proxy.store.rows import Exchange
 
 # RFC 9110, 7.6.1, and what a client makes of the address and the body itself.
-_NOT_AGAIN = frozenset(
+NOT_AGAIN = frozenset(
     (
         "connection",
         "content-length",
@@ -35,14 +35,29 @@ _NOT_AGAIN = frozenset(
         "upgrade",
     )
 )
+"""Headers that are made anew."""
+
 _OURS = "x-wiretape-"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _TARGET = re.compile(r"/[!\"$-~\x80-\xff]*")
-_REDACTED = re.compile(r"redacted:([0-9a-f]{16})")
-_OF_A_KEY = frozenset(
-    ("api-key", "api_key", "apikey", "authorization", "key", "ocp-apim-subscription-key", "x-api-key", "x-goog-api-key")
+REDACTED_KEY = re.compile(REDACTED + "([0-9a-f]{16})")
+OF_A_KEY = frozenset(
+    (
+        "access_token",
+        "api-key",
+        "api_key",
+        "apikey",
+        "authorization",
+        "key",
+        "ocp-apim-subscription-key",
+        "subscription-key",
+        "x-api-key",
+        "x-goog-api-key",
+    )
 )
+"""Headers and parameters in which the key stands that a request is billed to."""
+
 _PARAMETER = re.compile(r"([^?&;=]*)=\Z")
 _SIGNED = "aws4-hmac-sha256 "
 _PLAIN = re.compile(r"(?:[A-Za-z0-9._~/?=&:,+@*;-]|%[0-9A-Fa-f]{2})*")
@@ -124,7 +139,7 @@ def requested(tape: Tape, address: str, key: str, *, through: bool = False) -> R
     headers = []
     notes = [tape.note] if tape.note else []
     for name, value in tape.headers:
-        if name.lower() in _NOT_AGAIN or name.lower().startswith(_OURS):
+        if name.lower() in NOT_AGAIN or name.lower().startswith(_OURS):
             continue
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             notes.append(f"{exchange.id}: a header holds what HTTP does not allow, and is left out")
@@ -175,7 +190,7 @@ class _Names:
 
     def _split(self, text: str, place: str) -> Iterator[str | Variable]:
         done = 0
-        for found in _REDACTED.finditer(text):
+        for found in REDACTED_KEY.finditer(text):
             before = text[done : found.start()]
             named = _PARAMETER.search(before)
             yield before
@@ -185,7 +200,7 @@ class _Names:
 
     def _name(self, fingerprint: str, place: str) -> str:
         if fingerprint not in self._known:
-            wanted = self._key if place.lower() in _OF_A_KEY else variable_name(self._upstream, place)
+            wanted = self._key if place.lower() in OF_A_KEY else variable_name(self._upstream, place)
             taken, number = set(self._known.values()), 1
             name = wanted
             while name in taken:

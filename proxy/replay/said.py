@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.replay.library import Library, Miss
+from proxy.replay.library import Miss
+from proxy.replay.session import Session
 from proxy.wire.interface import ClientSide, RawHeaders, UpstreamResponse
+
+JSON = b"application/json"
 
 
 def missed(miss: Miss) -> bytes:
@@ -23,13 +26,24 @@ def missed(miss: Miss) -> bytes:
     return error("no_recording", miss.sentence, **more)
 
 
-def report(library: Library, session: str) -> bytes:
-    """What became of the recordings and requests of a session."""
-    found = library.report(session)
+class Reply(NamedTuple):
+    """An answer of ours."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+
+
+def report(session: Session, name: str) -> bytes:
+    """What became of the recordings and requests of a session; `name` is that of who asks."""
+    library = session.stock.library
+    found = library.report(name)
     said = {
+        "mode": session.mode,
         "recordings": len(library),
         "unused": [{"id": str(each.id), "request": each.title} for each in found.unused],
         "unmatched": [{"request": each.title, "problem": each.sentence} for each in found.unmatched],
+        "recorded": [str(each) for each in session.recorded],
         "equal": [[str(each.id) for each in shelf] for shelf in found.equal],
     }
     return msgspec.json.encode(said)
@@ -41,20 +55,21 @@ def error(kind: str, message: str, **more: Any) -> bytes:
     return msgspec.json.encode({"type": "error", "error": said, "message": message})
 
 
-def json_headers(body: bytes) -> RawHeaders:
-    """Of JSON, for who would try again without being told not to."""
+def json_headers(body: bytes, content_type: bytes = JSON) -> RawHeaders:
+    """Of JSON or another text, for who would try again without being told not to."""
     return [
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
         (b"x-should-retry", b"false"),
     ]
 
 
-def send(client: ClientSide, status: int, body: bytes) -> None:
+def send(client: ClientSide, reply: Reply) -> None:
     """Answer a request ourselves."""
+    status, body, content_type = reply
     reason = HTTPStatus(status).phrase.encode()
     head = client.request.method == b"HEAD"
-    client.start(UpstreamResponse(status, reason, json_headers(body), bodiless=head))
+    client.start(UpstreamResponse(status, reason, json_headers(body, content_type), bodiless=head))
     if not head:
         client.write(body)
     client.end([])

@@ -55,11 +55,15 @@ class Stock:
             self._room += old.size
 
 
-def stock_of(tracks: Sequence[Track], matcher: Matcher, order: Order) -> Stock:
-    """A cassette's, all of it in memory."""
+async def nothing(_: UUID) -> None:
+    """Where nothing but a cassette is played."""
+
+
+def stock_of(tracks: Sequence[Track], matcher: Matcher, order: Order, load: Load = nothing) -> Stock:
+    """A cassette's, all of it in memory; what is recorded later is brought by `load`."""
     answers = {track.id: answer_of(track) for track in tracks}
 
     async def look_up(recording: UUID) -> Answer | None:
-        return answers.get(recording)
+        return answers[recording] if recording in answers else await load(recording)
 
     return Stock(Library(catalogue_of(tracks, matcher), order), look_up)

@@ -296,6 +296,12 @@ def get_exchange(connection: Connection, exchange: UUID) -> Exchange | None:
     return found[0] if found else None
 
 
+def resends(connection: Connection, exchange: UUID) -> list[Exchange]:
+    """The exchanges that sent this one again, the oldest first."""
+    again = select(exchanges).where(literally(NOT_LIVE), exchanges.c.replay_of == exchange)
+    return _as_of_now(connection, load_exchanges(connection, again.order_by(exchanges.c.id)))
+
+
 def headers(connection: Connection, exchange: UUID) -> list[HeadRow]:
     """The heads and trailers of an exchange by their sequence, each with its headers in order."""
     reason = select(names.c.value).where(names.c.id == heads.c.reason).scalar_subquery()

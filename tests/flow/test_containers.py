@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 
 from proxy.cli.app import app
-from proxy.cli.roles import DRAIN_TIMEOUT
+from proxy.cli.values import DRAIN_TIMEOUT
 from proxy.config import Settings, load
 from proxy.console.guard import Guard
 from proxy.errors import UsageError

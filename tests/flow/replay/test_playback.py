@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,40 +10,13 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from proxy.presets import DIALECTS
+from proxy import passes
+from tests.flow.replay.heard import MODE, body_of, config_of, parts
 from tests.support.asking import KEY, Heard, ask
 from tests.support.here import run_here
 from tests.support.rawhttp import Peer, RawUpstream
 from tests.support.running import Running, serving
 from tests.support.streams import names, serve, streams
-
-MODE = 'mode = "playback"'
-
-
-def _config(url: str, *more: str) -> str:
-    lines = "\n".join(line for line in more if line == MODE)
-    rest = "\n".join(line for line in more if line != MODE)
-    upstreams = "".join(f'[upstreams.{name}]\nurl = "{url}"\n{lines}\n' for name in DIALECTS)
-    return f"{upstreams}\n[playback]\nport = 0\n{rest}\n"
-
-
-def _parts(heard: Heard) -> tuple[bytes, bytes, bytes]:
-    """The head, the body without its framing, and what of the framing is behind it: how it ended.
-
-    Where chunks are cut is not the upstream's word: what it sent in two writes may arrive in one.
-    """
-    head, _, rest = heard.received.partition(b"\r\n\r\n")
-    if b"\r\ntransfer-encoding: chunked" not in head.lower():
-        return head, rest, b""
-    body = b""
-    while (found := re.match(rb"([0-9a-f]+)\r\n", rest)) and (size := int(found[1], 16)):
-        body += rest[found.end() : found.end() + size]
-        rest = rest[found.end() + size + 2 :]
-    return head, body, rest
-
-
-def _body(heard: Heard) -> bytes:
-    return _parts(heard)[1]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +29,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         serve(peer, streams()[now])
 
     heard = {}
-    with RawUpstream(script) as origin, serving(folder, config=_config(origin.url)) as wiretape:
+    with RawUpstream(script) as origin, serving(folder, config=config_of(origin.url)) as wiretape:
         for now in names():
             heard[now] = ask(wiretape.port, streams()[now])
             origin.wait_idle()
@@ -71,7 +43,7 @@ def playing(recorded: tuple[Path, dict[str, Heard]]) -> Iterator[Running]:
     """The same home, its upstreams played, and nobody at their address."""
     left: list[Peer] = []
     with RawUpstream(left.append) as nobody:
-        with serving(recorded[0], config=_config(nobody.url, MODE)) as wiretape:
+        with serving(recorded[0], config=config_of(nobody.url, MODE)) as wiretape:
             yield wiretape
             wiretape.stop()
         assert left == [], "a request in playback went to its upstream"
@@ -87,7 +59,7 @@ def again(playing: Running) -> dict[str, Heard]:
 def test_the_client_gets_the_very_bytes(
     recorded: tuple[Path, dict[str, Heard]], again: dict[str, Heard], name: str
 ) -> None:
-    assert _parts(again[name]) == _parts(recorded[1][name])
+    assert parts(again[name]) == parts(recorded[1][name])
 
 
 def test_it_is_recorded_as_playback_and_costs_nothing(
@@ -107,11 +79,11 @@ def test_it_is_recorded_as_playback_and_costs_nothing(
 
 def test_what_is_used_up_and_what_never_was_recorded(playing: Running, again: dict[str, Heard]) -> None:
     stream = streams()["anthropic-basic-ping-padding"]
-    missed = json.loads(_body(ask(playing.port, stream)))["error"]
+    missed = json.loads(body_of(ask(playing.port, stream)))["error"]
     assert missed["type"] == "wiretape_no_recording"
     assert "played as often" in missed["message"]
     fresh = ask(playing.port, stream, "/~session=another")
-    assert _parts(fresh) == _parts(again[stream.name]), "sessions do not see each other's turns"
+    assert parts(fresh) == parts(again[stream.name]), "sessions do not see each other's turns"
     answer = playing.client.post(
         f"{playing.base_url('anthropic')}/v1/messages",
         json={"model": "other", "messages": [], "max_tokens": 5},
@@ -135,10 +107,10 @@ def test_from_a_cassette_in_another_place(recorded: tuple[Path, dict[str, Heard]
     assert KEY not in file.read_bytes()
     left: list[Peer] = []
     with RawUpstream(left.append) as nobody:
-        config = _config(nobody.url, MODE, f'cassette = "{file}"')
+        config = config_of(nobody.url, MODE, f'cassette = "{file}"')
         with serving(tmp_path, config=config) as wiretape:
             for name in names():
-                assert _parts(ask(wiretape.port, streams()[name])) == _parts(heard[name])
+                assert parts(ask(wiretape.port, streams()[name])) == parts(heard[name])
             wiretape.stop()
     assert left == []
 
@@ -161,14 +133,18 @@ def test_a_session_brings_its_own_cassette(
     cassette = run_here(recorded[0], "export", "cassette", *ids, "--home", home).out
     brought = _control(playing, "PUT", "mine", content=cassette)
     assert (brought.status_code, brought.json()["recordings"]) == (201, 2)
-    assert _parts(ask(playing.port, one, "/~session=mine")) == _parts(again[one.name])
+    assert parts(ask(playing.port, one, "/~session=mine")) == parts(again[one.name])
     missed = ask(playing.port, streams()["openai-embeddings"], "/~session=mine")
-    assert b"wiretape_no_recording" in _body(missed), "what others have recorded is not its own"
+    assert b"wiretape_no_recording" in body_of(missed), "what others have recorded is not its own"
     report = _control(playing, "GET", "mine").json()
     assert [each["id"] for each in report["unused"]] == [ids[1]]
     assert [each["request"] for each in report["unmatched"]] == ["POST /v1/embeddings"]
     assert _control(playing, "DELETE", "mine").json() == report
     assert _control(playing, "GET", "mine").json()["unmatched"] == []
+    assert _control(playing, "PUT", "mine?mode=record").json()["error"]["type"] == "wiretape_cannot_record"
+    passed = {"x-wiretape-pass": passes.issue(playing.home).decode()}
+    refused = playing.client.get(f"{playing.base_url('openai')}/v1/models", headers=passed)
+    assert refused.json()["error"]["type"] == "wiretape_only_played"
     torn = _control(playing, "PUT", "mine", content=cassette[:-20])
     assert (torn.status_code, torn.json()["error"]["type"]) == (400, "wiretape_bad_cassette")
     assert "line " in torn.json()["error"]["message"]

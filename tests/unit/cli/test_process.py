@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.cli import process, roles
+from proxy.cli import process, values
 from proxy.config import Settings, fingerprint_key, load
 from proxy.console.run import ConsoleOptions
 from proxy.forward.run import Options, UpstreamOptions
 from proxy.ingest.run import IngestOptions
+from proxy.replay.run import PlaybackOptions
 from proxy.wire.interface import Timeouts
 from tests.support.journals import limited, open_files
 from tests.support.running import ROOT, environment
@@ -58,12 +59,13 @@ def names(kind: Any) -> set[str]:
 
 def test_every_option_is_told_by_its_name(settings: Settings) -> None:
     """None may be left to its default: a setting would do nothing."""
-    for values, kind in (
-        (roles.forward_values(settings), Options),
-        (roles.ingest_values(settings, create=True), IngestOptions),
-        (roles.console_values(settings), ConsoleOptions),
+    for said, kind in (
+        (values.forward_values(settings), Options),
+        (values.ingest_values(settings, create=True), IngestOptions),
+        (values.console_values(settings), ConsoleOptions),
+        (values.playback_values(settings), PlaybackOptions),
     ):
-        told = msgspec.json.decode(values)
+        told = msgspec.json.decode(said)
         assert told.keys() == names(kind) - OWN
         for upstream in told.get("upstreams", ()):
             assert upstream.keys() == names(UpstreamOptions)
@@ -71,7 +73,7 @@ def test_every_option_is_told_by_its_name(settings: Settings) -> None:
 
 
 def test_what_is_told_arrives(settings: Settings) -> None:
-    options = process._options(Options, roles.forward_values(settings), listener=None)
+    options = process._options(Options, values.forward_values(settings), listener=None)
     assert options.home == settings.home
     assert options.home.is_absolute()
     assert options.fsync_every is None
@@ -80,7 +82,7 @@ def test_what_is_told_arrives(settings: Settings) -> None:
     (mine,) = [each for each in options.upstreams if each.name == "mine"]
     url = "https://llm.example.com/base"
     assert mine == UpstreamOptions("mine", url, "anthropic", Timeouts(1.0, 2.0, 3.0), drain=True, record="meta")
-    console = process._options(ConsoleOptions, roles.console_values(settings), listener=None)
+    console = process._options(ConsoleOptions, values.console_values(settings), listener=None)
     assert (console.home, console.token) == (settings.home, "secret")
 
 

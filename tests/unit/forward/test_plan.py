@@ -37,7 +37,6 @@ def test_playback_hears_of_session_and_fault() -> None:
     assert b"\r\nx-wiretape-fault: cut=5 times=1\r\n" in head
     assert b"\r\nx-wiretape-fault: every=2\r\n" in head
     assert b"\r\nx-wiretape-session: s\r\n" in head
-    assert b"tags" not in head
 
 
 def test_an_upstream_hears_of_neither() -> None:

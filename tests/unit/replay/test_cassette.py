@@ -15,7 +15,8 @@ from proxy.errors import UsageError
 from proxy.exchange import WireEnd
 from proxy.replay.answer import Head
 from proxy.replay.cassette import Track, escaped, lines, unescaped
-from proxy.replay.cassette_reader import BadCassette, read_file, tracks
+from proxy.replay.cassette_reader import BadCassette, read, read_file
+from proxy.replay.match import Rules
 from proxy.replay.shelf import exported, put
 from proxy.store.engine import open_engine, reading
 from proxy.store.migrate import upgrade
@@ -64,8 +65,34 @@ def text_of(found: Sequence[Track]) -> list[str]:
 def test_what_goes_out_comes_in(found: list[Track]) -> None:
     written = text_of(found)
     assert not any("\n" in line for line in written)
-    assert tracks(f"{line}\n" for line in written) == found
-    assert text_of(tracks(written)) == written
+    assert read(f"{line}\n" for line in written).tracks == found
+    assert text_of(read(written).tracks) == written
+
+
+RULES = st.builds(
+    Rules,
+    ignore_json=st.lists(st.sampled_from(["a.b", 'x["c d"]', "**.id", "m[*].n"]), max_size=2, unique=True).map(tuple),
+    ignore_headers=st.lists(st.text(min_size=1, max_size=6), max_size=2, unique=True).map(tuple),
+    match_headers=st.lists(st.text(min_size=1, max_size=6), max_size=2, unique=True).map(tuple),
+    normalise=st.lists(
+        st.tuples(st.sampled_from([r"\d+ \w", "a b", "é", r"\\"]), st.text(max_size=4)), max_size=2, unique=True
+    ).map(tuple),
+)
+
+
+@given(RULES)
+def test_rules_go_out_and_come_in(rules: Rules) -> None:
+    written = list(lines([one()], rules))
+    assert read(written) == ([one()], rules)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["rule", "rule ignore_json", "rule ignore_json [", "rule normalise ( x", "rule other x", "rule ignore_json \\q"],
+)
+def test_a_rule_that_is_none(rule: str) -> None:
+    with pytest.raises(BadCassette, match=r"\Aline 2: "):
+        read(["wiretape cassette 1", rule, "== times", "== end 0"])
 
 
 @given(st.text())
@@ -131,7 +158,7 @@ def test_a_stream_that_comes_in_other_chunks_differs_in_its_times_alone() -> Non
 @pytest.mark.parametrize("drop", range(1, 21))
 def test_torn_anywhere_it_says_so(drop: int) -> None:
     with pytest.raises(BadCassette, match=r"line \d+: "):
-        tracks(text_of([one()])[:-drop])
+        read(text_of([one()])[:-drop])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +196,7 @@ def test_an_edited_one_names_the_line(old: str, new: str, says: str) -> None:
     written = "\n".join(text_of([one()]))
     assert old in written
     with pytest.raises(BadCassette) as raised:
-        tracks(written.replace(old, new, 1).split("\n"))
+        read(written.replace(old, new, 1).split("\n"))
     assert str(raised.value).startswith(says)
 
 
@@ -178,7 +205,7 @@ def test_any_lines_are_refused_in_one_way(more: list[str], at: int) -> None:
     written = text_of([one()])
     written[at:at] = more
     with suppress(BadCassette):
-        tracks(written)
+        read(written)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -199,7 +226,7 @@ def test_out_in_and_out_again(database: Site, ids: dict[str, UUID], kind: str, t
     with a_database(kind, tmp_path) as other:
         copy = open_engine(other.url, create=False)
         upgrade(copy)
-        assert put(copy, tracks(text_of(found))) == (2, 0)
+        assert put(copy, read(text_of(found)).tracks) == (2, 0)
         assert put(copy, found) == (0, 2), "those that are there already stay as they are"
         again = [track for track in exported(copy, chosen) if track is not None]
         with reading(copy) as connection:

@@ -20,6 +20,7 @@ from proxy.replay.fault_words import parse
 from proxy.replay.library import Order
 from proxy.replay.match import Matcher
 from proxy.replay.playback import Playback
+from proxy.replay.session import Session
 from proxy.replay.stock import stock_of
 from proxy.wire.server_exchange import ServerExchange
 from tests.support.rawhttp import End, Message, Peer, connect
@@ -57,7 +58,8 @@ class Played(Wired):
 def playing(*tracks: Track, order: Order = "any", fault: str | None = None) -> Iterator[int]:
     """The port at which these are played."""
     stock = stock_of(tracks or [track()], MATCHER, order)
-    playback = Playback(stock, MATCHER, None, order, None if fault is None else parse(fault))
+    common = Session("", "playback", stock, MATCHER)
+    playback = Playback(common, fault=None if fault is None else parse(fault))
     with running(uvloop.new_event_loop, Played(playback)) as served:
         yield served.port
 

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.replay.answer import Answer, Head
 from proxy.replay.library import Miss
+from proxy.replay.said import Reply
 from proxy.replay.visit import MAX_BODY, Visit
 from proxy.store.errors import DatabaseAway
 from proxy.wire.interface import ClientRequest, RawHeaders
@@ -41,8 +42,8 @@ class Host:
             raise self.found
         return self.found if isinstance(self.found, Miss) else Chosen(self.found)
 
-    def control(self, asked: ClientRequest, body: bytes) -> tuple[int, bytes]:
-        return 200, b"{}"
+    async def control(self, asked: ClientRequest, body: bytes) -> Reply:
+        return Reply(200, b"{}")
 
     def over(self, visit: Visit) -> None:
         self.left.set()
