@@ -1,7 +1,8 @@
-"""What runs beside a command that `run` runs: forward and ingest, until whoever started it says so, or is gone.
+"""What runs beside a command that `run` runs: forward and ingest, and playback where an upstream is played, until
+whoever started it says so, or is gone.
 
-Started as `python -m proxy.cli.beside LISTENER LIFELINE`, told the roles' values on standard input. It says `ready` on
-standard output once the data port answers. Must not know settings, nor the command.
+Started as `python -m proxy.cli.beside LISTENER LIFELINE [PLAYBACK'S LISTENER]`, told the roles' values on standard
+input. It says `ready` on standard output once the data port answers. Must not know settings, nor the command.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ import msgspec
 
 from proxy import log
 from proxy.cli.edge import INTERRUPTED, fail
-from proxy.cli.stages import environment, forward_stage, ingest_stage
-from proxy.supervise import Supervisor
+from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
+from proxy.supervise import Stage, Supervisor
 
 READY = b"ready\n"
+NONE = b"null"
 
 
 class Told(msgspec.Struct):
-    """`grace` and `drain` are seconds: for streams that still run, and for ingest to store what is left."""
+    """`grace` and `drain` are seconds: for streams that still run, and for ingest to store what is left. `playback` may
+    be NONE."""
 
     home: str
     grace: float
     drain: float
     forward: msgspec.Raw
     ingest: msgspec.Raw
+    playback: msgspec.Raw = msgspec.Raw(NONE)
 
 
 def _until_it_ends(lifeline: int) -> None:
@@ -54,6 +58,9 @@ def main() -> int:
         forward_stage(bytes(told.forward), listener, workers=1, grace=told.grace),
         ingest_stage(bytes(told.ingest), home, patience=told.drain),
     ]
+    if bytes(told.playback) != NONE:
+        plays = socket.socket(fileno=int(sys.argv[3]))
+        stages.append(Stage((role("playback", bytes(told.playback), plays),), MARGIN, listeners=(plays,)))
     threading.Thread(target=_until_it_ends, args=(lifeline,), daemon=True).start()
     try:
         return Supervisor(home, "run", stages, environment(), _ready).run()

@@ -149,9 +149,9 @@ def playback(  # noqa: PLR0913, PLR0917 - a flag is an argument
         raise typer.Exit(start.recording_playback(chosen, lifeline))
     values = playback_values(chosen)
     listener = start.listen_playback(chosen)
-    port = listener.getsockname()[1]
-    own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
-    process.run("playback", values, own)
+    said = start.playback_urls(chosen, listener)
+    held = None if lifeline is None else start.lifeline_of(lifeline)
+    process.run("playback", values, process.Own(listener, held, lambda: start.show(said)))
 
 
 def _open(ctx: typer.Context, role: str) -> Settings:

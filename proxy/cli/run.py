@@ -151,23 +151,33 @@ def _beside(chosen: Settings, listener: socket.socket) -> Iterator[list[UUID]]:
 def _start_beside(chosen: Settings, listener: socket.socket, lifeline: int, *, create: bool) -> subprocess.Popen[bytes]:
     from proxy.cli import beside
     from proxy.cli.stages import environment
-    from proxy.cli.values import DRAIN_TIMEOUT, forward_values, ingest_values
+    from proxy.cli.values import DRAIN_TIMEOUT, else_records, forward_values, ingest_values, playback_values, plays
 
+    listeners, playback, port = [listener], msgspec.Raw(beside.NONE), None
+    if plays(chosen):
+        listeners.append(_listen())
+        port = listeners[1].getsockname()[1]
+        asks = listener.getsockname()[1] if else_records(chosen) else None
+        playback = msgspec.Raw(playback_values(chosen, asks))
     told = beside.Told(
         home=str(chosen.home),
         grace=chosen.forward.shutdown_grace,
         drain=DRAIN_TIMEOUT,
-        forward=msgspec.Raw(forward_values(chosen)),
+        forward=msgspec.Raw(forward_values(chosen, port)),
         ingest=msgspec.Raw(ingest_values(chosen, create=create, patient=True)),
+        playback=playback,
     )
+    fds = [listener.fileno(), lifeline, *(each.fileno() for each in listeners[1:])]
     process = subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, "-P", "-m", "proxy.cli.beside", str(listener.fileno()), str(lifeline)],
+        [sys.executable, "-P", "-m", "proxy.cli.beside", *map(str, fds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pass_fds=(listener.fileno(), lifeline),
+        pass_fds=fds,
         start_new_session=True,  # Ctrl-C is the command's
         env=environment(),
     )
+    for each in listeners[1:]:
+        each.close()
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(told))
     process.stdin.close()
@@ -239,19 +249,23 @@ def _segments(home: Path, worker: UUID) -> list[Path]:
 def _sum_up(chosen: Settings, workers: Sequence[UUID]) -> None:
     """Say on standard error what was recorded, by model."""
     from proxy.store.engine import open_engine, reading
-    from proxy.store.spend import spent_by
+    from proxy.store.spend import played_by, spent_by
 
     try:
         engine = open_engine(chosen.database, create=False)
         try:
             with reading(engine) as connection:
-                found = spent_by(connection, workers)
+                found, played = spent_by(connection, workers), played_by(connection, workers)
         finally:
             engine.dispose()
     except WiretapeError as error:
         render.note(f"what was recorded cannot be summed up now: {error}")
         return
     total = sum((spent for _, spent in found), start=_nothing())
+    if played:
+        render.note(f"played: {render.count(played, 'exchange')}, out of what was recorded before or now")
+    if not total.exchanges and played:
+        return
     if not total.exchanges:
         render.note("nothing was recorded: no request came by the base URLs that the command was given")
         return

@@ -108,16 +108,29 @@ def recording_playback(settings: Settings, lifeline: Path | None) -> int:
             ingest_stage(ingest_values(settings, create=not existing, patient=True), home, patience=DRAIN_TIMEOUT),
         ]
         if lifeline is not None:
-            threading.Thread(target=_until_let_go, args=(lifeline,), daemon=True).start()
-        said = [f"playback  http://{presets.reachable(settings.playback.host)}:{port}/", *base_urls(settings, port)]
+            threading.Thread(target=_until_let_go, args=(lifeline_of(lifeline),), daemon=True).start()
+        said = playback_urls(settings, playback)
         return Supervisor(home, "supervise", stages, environment(), lambda: show(said)).run()
 
 
-def _until_let_go(lifeline: Path) -> None:
-    """Stop once all who had the FIFO open for writing have closed it, or are gone."""
-    with lifeline.open("rb", buffering=0) as held:
-        while held.read(1):
-            pass
+def playback_urls(settings: Settings, listener: socket.socket) -> list[str]:
+    """What to tell whoever started playback."""
+    port = listener.getsockname()[1]
+    return [f"playback  {presets.address(settings.playback.host, port)}/", *base_urls(settings, port)]
+
+
+def lifeline_of(fifo: Path) -> int:
+    """The reading end of a FIFO that somebody holds open. Raises UsageError."""
+    try:
+        return os.open(fifo, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"--lifeline {fifo} cannot be opened ({(error.strerror or str(error)).lower()})") from None
+
+
+def _until_let_go(lifeline: int) -> None:
+    """Stop once all who had it open for writing have closed it, or are gone."""
+    while os.read(lifeline, 1):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

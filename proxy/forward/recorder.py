@@ -12,10 +12,10 @@ from collections.abc import Callable
 import msgspec
 
 from proxy.exchange import Change, End, Gap, HeaderList, RequestHead, ResponseHead, Side, Trailers, WireEnd
-from proxy.forward.mask import BodyMask
 from proxy.forward.recording import Body, Recording
 from proxy.journal import record
 from proxy.journal.writer import JournalError
+from proxy.mask import BodyMask
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.exchange import Side
-from proxy.forward.mask import BodyMask
 from proxy.journal import record
 from proxy.journal.writer import JournalError, JournalWriter
+from proxy.mask import BodyMask
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -14,7 +14,7 @@ from operator import itemgetter
 from urllib.parse import unquote_to_bytes
 
 from proxy.exchange import REDACTED
-from proxy.forward.mask import KEY_SHAPE
+from proxy.mask import KEY_SHAPE
 from proxy.wire.fields import ByName
 from proxy.wire.interface import RawHeaders
 

@@ -132,7 +132,7 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
     return Destination(
         name=options.name,
         dialect=options.dialect,
-        upstream=PooledUpstream(host, port, None, options.timeouts),
+        upstream=PooledUpstream(host, port, None, options.timeouts, local=True),
         host=f"{host}:{port}".encode(),
         base_path=b"",
         origin=Origin.PLAYBACK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,12 @@ _FIRST = re.compile(r"wiretape cassette (\d+)(?: \(wiretape ([\w.+-]{1,32})\))?"
 _BEGIN = re.compile(r"== (\d+) ([0-9a-f-]{36})")
 _END = re.compile(r"== end (\d+)")
 _ENDS = {end.name.lower(): end for end in WireEnd}
+
+
+NumberedLines = Iterator[tuple[int, str]]
+STEPS: dict[int, Callable[[NumberedLines], NumberedLines]] = {}
+"""Format -> what makes lines of the next format of its own, behind the first: so later versions read earlier ones.
+A line keeps the number that it has in the file."""
 
 
 class BadCassette(UsageError):
@@ -76,7 +82,7 @@ class _Body:
 
 class _Reader:
     def __init__(self, lines: Iterable[str]) -> None:
-        self._lines = enumerate(lines, 1)
+        self._lines: NumberedLines = enumerate(lines, 1)
         self._at = 0
         self._rules = NO_RULES
         self._found: list[Track] = []
@@ -111,9 +117,14 @@ class _Reader:
         found = _FIRST.fullmatch(line)
         if found is None:
             raise self._bad("this is no cassette: its first words would be wiretape cassette")
-        if int(found[1]) != FORMAT:
+        version = int(found[1])
+        if version > FORMAT:
             needed = f"wiretape {found[2]} or later" if found[2] else "a later version of wiretape"
-            raise self._bad(f"this is format {found[1]} of cassettes: {needed} reads it")
+            raise self._bad(f"this is format {version} of cassettes: {needed} reads it")
+        for step in range(version, FORMAT):
+            if step not in STEPS:
+                raise self._bad(f"no version of wiretape wrote format {version} of cassettes")
+            self._lines = STEPS[step](self._lines)
 
     # What was said
 

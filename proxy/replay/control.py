@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from proxy.errors import UsageError, WiretapeError
-from proxy.replay.cassette_reader import Cassette, read
+from proxy.replay.cassette_reader import BadCassette, Cassette, read
 from proxy.replay.library import Order
 from proxy.replay.match import NO_RULES, Matcher, Rules
 from proxy.replay.playback import Playback, headers_of
@@ -73,30 +73,34 @@ class Control:
         """A session begins, anew if there was one. What it does not say of itself is as for all others."""
         if not name:
             return Reply(400, error("bad_request", f"a session needs a name: PUT {SESSIONS}NAME"))
-        asked = parse_qs(query)
-        mode = asked.pop("mode", ["playback"])[-1]
-        if asked or mode not in MODES:
-            return Reply(400, error("bad_request", f"a session is opened with ?mode=, one of {', '.join(MODES)}"))
-        if mode != "playback" and self._playback.port is None:
-            return Reply(
-                409, error("cannot_record", "this playback records nothing: start `wiretape playback --record`")
-            )
         try:
+            mode, rules = _wishes(query)
             cassette = read(text.decode().split("\n")) if text else None
-            self._playback.opened[name] = self._made(name, cast("Mode", mode), cassette)
-        except UsageError as problem:
+            if mode != "playback" and self._playback.port is None:
+                said = "this playback records nothing: start one by `wiretape playback --record`"
+                return Reply(409, error("cannot_record", said))
+            self._playback.opened[name] = self._made(name, mode, cassette, rules)
+        except BadCassette as problem:
             return Reply(400, error("bad_cassette", f"the cassette cannot be played: {problem}"))
         except UnicodeDecodeError:
             return Reply(400, error("bad_cassette", "the cassette cannot be played: it is not UTF-8 text"))
+        except UsageError as problem:
+            return Reply(400, error("bad_request", str(problem)))
         return Reply(201, report(self._playback.opened[name], name))
 
-    def _made(self, name: str, mode: Mode, cassette: Cassette | None) -> Session:
+    def _made(self, name: str, mode: Mode, cassette: Cassette | None, rules: Rules) -> Session:
+        """Raises UsageError."""
         if cassette is None:
             common = self._playback.common
             if mode == "playback":
+                if rules != NO_RULES:
+                    raise UsageError(
+                        "rules are for a session with a cassette: those of all others are the configuration's"
+                    )
                 common.stock.library.forget(name)
                 return Session(name, mode, common.stock, common.matcher)
             cassette = Cassette([], NO_RULES)
+        cassette = cassette._replace(rules=cassette.rules.with_more(rules))
         matcher = Matcher(self._rules.with_more(cassette.rules))
         return Session(name, mode, stock_of(cassette.tracks, matcher, self._order, self._load), matcher, cassette)
 
@@ -112,6 +116,29 @@ class Control:
         except WiretapeError as problem:
             return Reply(503, error("cannot_record", f"the cassette cannot be made: {problem}"))
         return Reply(200, text.encode(), b"text/plain; charset=utf-8")
+
+
+class _Given(msgspec.Struct, forbid_unknown_fields=True):
+    """Rules as a program says them, by the names that the configuration has for them."""
+
+    ignore_json: tuple[str, ...] = ()
+    ignore_headers: tuple[str, ...] = ()
+    match_headers: tuple[str, ...] = ()
+    normalise: tuple[tuple[str, str], ...] = ()
+
+
+def _wishes(query: str) -> tuple[Mode, Rules]:
+    """What a session is to be. Raises UsageError."""
+    asked = parse_qs(query)
+    mode, rules = asked.pop("mode", ["playback"])[-1], asked.pop("rules", ["{}"])[-1]
+    if asked or mode not in MODES:
+        raise UsageError(f"a session is opened with ?mode=, one of {', '.join(MODES)}, and &rules=, in JSON")
+    try:
+        given = msgspec.json.decode(rules, type=_Given)
+    except (msgspec.MsgspecError, RecursionError) as problem:
+        names = ", ".join(_Given.__struct_fields__)
+        raise UsageError(f'rules are JSON such as {{"ignore_json": ["**.id"]}}, with {names}: {problem}') from None
+    return cast("Mode", mode), Rules(given.ignore_json, given.ignore_headers, given.match_headers, given.normalise)
 
 
 def _is_ours(headers: list[tuple[str, str]]) -> bool:

@@ -22,6 +22,7 @@ from proxy.interpret.gathering import MAX_JSON
 from proxy.interpret.headers import joined, value_of
 from proxy.interpret.meaning import Pairs
 from proxy.interpret.values import BOM, NotJson, decoded
+from proxy.mask import BodyMask
 from proxy.replay import paths
 
 HEADERS = (
@@ -137,6 +138,8 @@ class Matcher:
         body = coding.feed(request.body) + coding.finish()
         if coding.problem is not None:
             body = request.body
+        if value_of(request.headers, "content-encoding") is None:
+            body = BodyMask().feed(body)  # as what was recorded is
         if not body:
             return {}
         if kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":

@@ -21,7 +21,7 @@ def missed(miss: Miss) -> bytes:
         more = {
             "nearest": str(miss.nearest.id),
             "rule": miss.rule,
-            "differences": [each._asdict() for each in miss.differences],
+            "differences": _differences(miss),
         }
     return error("no_recording", miss.sentence, **more)
 
@@ -42,11 +42,18 @@ def report(session: Session, name: str) -> bytes:
         "mode": session.mode,
         "recordings": len(library),
         "unused": [{"id": str(each.id), "request": each.title} for each in found.unused],
-        "unmatched": [{"request": each.title, "problem": each.sentence} for each in found.unmatched],
+        "unmatched": [
+            {"request": each.title, "problem": each.sentence, "differences": _differences(each)}
+            for each in found.unmatched
+        ],
         "recorded": [str(each) for each in session.recorded],
         "equal": [[str(each.id) for each in shelf] for shelf in found.equal],
     }
     return msgspec.json.encode(said)
+
+
+def _differences(miss: Miss) -> list[dict[str, str | None]]:
+    return [each._asdict() for each in miss.differences]
 
 
 def error(kind: str, message: str, **more: Any) -> bytes:

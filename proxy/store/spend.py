@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from proxy.exchange import Origin
 from proxy.store import clean
 from proxy.store.backend import lots, marks
 from proxy.store.engine import execute, one
@@ -318,17 +319,28 @@ _TAGGED = """LEFT JOIN (SELECT e.id AS of, i.value FROM exchanges e JOIN tag_set
 
 
 def spent_by(connection: Connection, workers: Sequence[UUID]) -> list[tuple[str | None, Spent]]:
-    """What the exchanges of forward workers took, by model; those of the demo too, at what they would have cost."""
+    """What the exchanges of forward workers took, by model; those of the demo too, at what they would have cost, but
+    none that was played."""
     sums = sums_sql(spent_sql(connection).values())
     found: dict[int, Spent] = {}
     for lot in lots(each.bytes for each in workers):
         sql = f"""SELECT {MODEL}, {sums} FROM exchanges
             WHERE journal IN (SELECT id FROM journals WHERE worker IN ({marks(lot)})) AND outcome IS NOT NULL
-            GROUP BY 1"""  # noqa: S608 - our columns
+              AND origin <> {Origin.PLAYBACK:d} GROUP BY 1"""  # noqa: S608 - our columns
         for model, *spent in execute(connection, sql, tuple(lot)):
             found[model] = found.get(model, Spent()).plus(spent)
     names = name_texts(connection, found)
     return sorted(((names.get(model), spent) for model, spent in found.items()), key=lambda each: -each[1].cost_pico)
+
+
+def played_by(connection: Connection, workers: Sequence[UUID]) -> int:
+    """How many exchanges of forward workers were answered out of recordings."""
+    count = 0
+    for lot in lots(each.bytes for each in workers):
+        sql = f"""SELECT count(*) FROM exchanges WHERE origin = {Origin.PLAYBACK:d}
+            AND journal IN (SELECT id FROM journals WHERE worker IN ({marks(lot)}))"""  # noqa: S608 - ours
+        count += one(connection, sql, *lot)
+    return count
 
 
 def unread_of(connection: Connection, workers: Sequence[UUID]) -> int:

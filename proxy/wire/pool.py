@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import time
+from ipaddress import ip_address
 
 from proxy.wire.client import UpstreamConnection
 from proxy.wire.interface import Timeouts, Upload, UpstreamError, UpstreamExchange, UpstreamListener, UpstreamRequest
@@ -19,9 +20,15 @@ IDLE_SECONDS = 60.0
 
 
 class PooledUpstream:
-    """The upstream at `host`:`port`; implements interface.Upstream. Never retries anything by itself."""
+    """The upstream at `host`:`port`; implements interface.Upstream. Never retries anything by itself.
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, timeouts: Timeouts) -> None:
+    `local`: no connection leaves this machine, whatever the host's name is said to mean.
+    """
+
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None, timeouts: Timeouts, *, local: bool = False
+    ) -> None:
+        self._local = local
         self._host = host
         self._port = port
         self._tls = tls
@@ -88,6 +95,9 @@ class PooledUpstream:
             raise UpstreamError("connect", f"cannot find the address of {self._host}: {_reason(error)}") from None
         failure = UpstreamError("connect", f"cannot connect to {where}: it has no address")
         for family, kind, protocol, _, address in addresses:
+            if self._local and not ip_address(str(address[0])).is_loopback:
+                failure = UpstreamError("connect", f"{where} is not on this machine, and nothing else may be asked")
+                continue
             try:
                 return await self._open_one(socket.socket(family, kind, protocol), address)
             except ssl.SSLCertVerificationError as error:

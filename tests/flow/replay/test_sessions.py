@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
+from tests.support.playing import playing
 from tests.support.rawhttp import Ended, Peer, RawUpstream, connect
-from tests.support.running import PATIENCE, environment, wait_for
+from tests.support.running import PATIENCE
 
 EVENTS = [b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n' % number for number in range(3)]
 
@@ -43,8 +40,7 @@ class Upstream:
 class Server:
     """`wiretape playback --record`, as a test would have started it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, upstream: Upstream) -> None:
-        self.process = process
+    def __init__(self, url: str, upstream: Upstream) -> None:
         self.url = url
         self.upstream = upstream
         self.client = httpx.Client(trust_env=False, timeout=PATIENCE)
@@ -64,29 +60,12 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("sessions")
-    lifeline = folder / "lifeline"
-    os.mkfifo(lifeline)
     upstream = Upstream()
-    with RawUpstream(upstream) as origin, (folder / "out").open("wb") as out:
-        command = ["playback", "--record", "--port", "0", "--home", "home", "--lifeline", str(lifeline)]
-        command += ["--upstream", f"openai={origin.url}"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", *command], cwd=folder, env=environment(folder), stdout=out, stderr=out
-        )
-        held = os.open(lifeline, os.O_WRONLY)
-
-        def said() -> re.Match[str] | None:
-            assert process.poll() is None, (folder / "out").read_text()
-            return re.search(r"playback  (http://127\.0\.0\.1:\d+)/\n", (folder / "out").read_text())
-
-        found = wait_for(said, "its address")
-        assert found is not None
-        try:
-            yield Server(process, found[1], upstream)
-        finally:
-            os.close(held)
-            assert process.wait(PATIENCE) == 0, "it ends with the last who needs it"
+    folder = tmp_path_factory.mktemp("sessions")
+    with RawUpstream(upstream) as origin, playing(folder, "--record", "--upstream", f"openai={origin.url}") as url:
+        server = Server(url, upstream)
+        with server.client:
+            yield server
 
 
 def test_recorded_then_played(server: Server) -> None:

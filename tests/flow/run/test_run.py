@@ -261,3 +261,22 @@ def test_a_variable_that_is_no_address(tmp_path: Path) -> None:
         "wiretape: OPENAI_BASE_URL must not hold spaces, backslashes, control characters or letters outside ASCII:"
         " unset it, or set it to the address of openai"
     )
+
+
+def test_what_was_recorded_answers_the_command(tmp_path: Path) -> None:
+    """The provider is asked once; the second run gets the recording, and costs nothing."""
+    asked: list[None] = []
+
+    def counted(peer: Peer) -> None:
+        asked.append(None)
+        provider(peer)
+
+    with RawUpstream(counted) as upstream:
+        (tmp_path / "wiretape.toml").write_text(
+            f"[upstreams.openai]\nurl = '{upstream.url}'\nmode = 'playback_else_record'\n"
+        )
+        ran = [run(tmp_path, "--", sys.executable, "-c", CALL) for _ in range(2)]
+    assert [each.stdout for each in ran] == [b"hello\n"] * 2, ran
+    assert len(asked) == 1
+    assert b"recorded: 1 exchange, 1,000 tokens in, 500 out" in ran[0].stderr
+    assert (b"recorded:" in ran[1].stderr, b"played: 1 exchange" in ran[1].stderr) == (False, True)

@@ -15,7 +15,7 @@ from proxy.errors import UsageError
 from proxy.exchange import WireEnd
 from proxy.replay.answer import Head
 from proxy.replay.cassette import Track, escaped, lines, unescaped
-from proxy.replay.cassette_reader import BadCassette, read, read_file
+from proxy.replay.cassette_reader import STEPS, BadCassette, NumberedLines, read, read_file
 from proxy.replay.match import Rules
 from proxy.replay.shelf import exported, put
 from proxy.store.engine import open_engine, reading
@@ -93,6 +93,22 @@ def test_rules_go_out_and_come_in(rules: Rules) -> None:
 def test_a_rule_that_is_none(rule: str) -> None:
     with pytest.raises(BadCassette, match=r"\Aline 2: "):
         read(["wiretape cassette 1", rule, "== times", "== end 0"])
+
+
+def test_an_earlier_format_is_read_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none yet: one that was never written stands for it."""
+    written = "\n".join(text_of([one()])).replace("upstream openai", "provider openai")
+    old = ["wiretape cassette 0 (wiretape 0.0.1)", *written.split("\n")[1:]]
+    with pytest.raises(BadCassette, match="no version of wiretape wrote format 0"):
+        read(old)
+
+    def step(numbered: NumberedLines) -> NumberedLines:
+        return ((number, line.replace("provider ", "upstream ", 1)) for number, line in numbered)
+
+    monkeypatch.setitem(STEPS, 0, step)
+    assert read(old).tracks == [one()]
+    with pytest.raises(BadCassette, match=r"\Aline 5: "):
+        read([*old[:4], "nothing", *old[4:]])
 
 
 @given(st.text())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UsageError
+from proxy.mask import BodyMask
 from proxy.replay.match import Canonical, Matcher, Request, Rules, differences, nearest, rule_of
 
 JSON = [("Content-Type", "application/json")]
@@ -169,6 +170,15 @@ def test_any_bytes_have_a_form(one: bytes, other: bytes, kind: str) -> None:
 def test_names_with_dots_are_no_paths() -> None:
     bodies = [{"a.b": 1}, {"a": {"b": 1}}, {'["a.b"]': 1}, {"a[0]": 1}, {"a": [1]}, {"": 1}, [1], {"[0]": 1}]
     assert len({form(request(body)).key for body in bodies}) == len(bodies)
+
+
+def test_a_key_in_a_body_counts_as_it_is_recorded() -> None:
+    key = b"sk-proj-0123456789abcdefghij"
+    asked, other = (request(b'{"tool":"curl -H %b"}' % each) for each in (key, key[:3] + b"x" + key[4:]))
+    recorded = request(BodyMask().feed(asked.body))
+    assert key not in recorded.body
+    assert same(asked, recorded)
+    assert not same(other, recorded), "what of a key is kept still tells keys apart"
 
 
 def test_names_with_dots_can_be_ignored() -> None:

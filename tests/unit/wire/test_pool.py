@@ -370,3 +370,26 @@ def test_who_gives_up_while_connecting_leaves_nothing_open(run: Run[Any]) -> Non
 
     with silent_port() as port:
         run(main())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "2001:db8::1"])
+def test_where_no_connection_may_leave_the_machine_none_is_made(host: str) -> None:
+    async def ask() -> str:
+        own = PooledUpstream(host, 80, None, Timeouts(), local=True)
+        with pytest.raises(UpstreamError) as caught:
+            await own.connect(request(), Ear(), Upload())
+        return str(caught.value)
+
+    assert "is not on this machine" in asyncio.run(ask())
+
+
+def test_what_is_on_the_machine_may_be_asked() -> None:
+    async def ask(port: int) -> None:
+        own, ear = PooledUpstream("localhost", port, None, Timeouts(), local=True), Ear()
+        await own.connect(request(), ear, Upload())
+        await asyncio.wait_for(ear.over.wait(), DEADLINE)
+        own.close()
+        assert ear.error is None
+
+    with RawUpstream(naming(b"here")) as upstream:
+        asyncio.run(ask(upstream.port))

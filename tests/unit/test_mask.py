@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.forward.mask import KEEP, KEY_SHAPE, BodyMask
+from proxy.mask import KEEP, KEY_SHAPE, BodyMask
 
 ALNUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 TAIL = ALNUM * 3
