@@ -90,4 +90,6 @@ def read(
         intake.take(progress.counted(map(shelved, found), len(found)))
     if rules != NO_RULES:
         render.note("its rules are not kept in a database: what does not count is said under [playback]")
+    if any(track.fault is not None for track in found):
+        render.note("its faults are not kept in a database, which has only what was recorded")
     render.say(intake.said())

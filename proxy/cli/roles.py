@@ -131,23 +131,27 @@ def playback(  # noqa: PLR0913, PLR0917 - a flag is an argument
     upstream: UpstreamFlag = None,
     host: HostFlag = None,
     port: PortFlag = None,
+    fault: Annotated[
+        str | None, typer.Option("--fault", metavar="WORDS", help="Play with a fault, such as 'status=529 times=1'.")
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Ask the upstreams for what was not recorded.")] = False,
     lifeline: Annotated[Path | None, typer.Option("--lifeline", hidden=True)] = None,
 ) -> None:
     """Playback alone: what was recorded answers in the place of its upstreams."""
     here = door(ctx)
     here.say(config, home, database, upstream)
-    here.set("playback", host=host, port=port)
+    here.set("playback", host=host, port=port, fault=fault)
     chosen = _open(ctx, "playback")
     check_database_file(chosen.database)
     from proxy.cli import start
 
     if record:
         raise typer.Exit(start.recording_playback(chosen, lifeline))
+    values = playback_values(chosen)
     listener = start.listen_playback(chosen)
     said = start.playback_urls(chosen, listener)
     held = None if lifeline is None else start.lifeline_of(lifeline)
-    process.run("playback", playback_values(chosen), process.Own(listener, held, lambda: start.show(said)))
+    process.run("playback", values, process.Own(listener, held, lambda: start.show(said)))
 
 
 def _open(ctx: typer.Context, role: str) -> Settings:

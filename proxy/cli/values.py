@@ -115,10 +115,20 @@ def rules_of(settings: Settings) -> dict[str, Any]:
 
 
 def playback_values(settings: Settings, data_port: int | None = None) -> bytes:
-    """What playback is told; `data_port` is where it has recorded what it cannot play, None: nowhere."""
+    """What playback is told; `data_port` is where it has recorded what it cannot play, None: nowhere.
+
+    Raises UsageError for a fault that is none.
+    """
     from proxy.forward.redact import SECRET_QUERY
 
     here = settings.playback
+    if here.fault is not None:
+        from proxy.replay.fault_words import BadFault, parse
+
+        try:
+            parse(here.fault)
+        except BadFault as error:
+            raise UsageError(f"playback.fault: {error}") from None
     secret = {name.decode() for name in SECRET_QUERY} | {name.lower() for name in settings.record.redact_query}
     rules = {**rules_of(settings), "secret_query": sorted(secret)}
     return process.told(
@@ -131,6 +141,7 @@ def playback_values(settings: Settings, data_port: int | None = None) -> bytes:
             "cassette": here.cassette,
             "session": here.session,
             "tag": here.tag,
+            "fault": here.fault,
             "data_port": None if data_port is None else (presets.reachable(settings.forward.host), data_port),
             "else_record": [name for name, each in settings.upstreams.items() if each.mode == ELSE_RECORD],
         }

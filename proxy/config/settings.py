@@ -189,6 +189,7 @@ class PlaybackSettings(_Section):
     cassette: OptionalFile = Field(default=None, description="Play this cassette, in place of the database.")
     session: str | None = Field(default=None, description="Only what was recorded in this session is played.")
     tag: Tag = Field(default=None, description="Only what was recorded with this tag, NAME=VALUE, is played.")
+    fault: str | None = Field(default=None, description="A fault that is played with, such as status=529 times=1.")
     ignore_json: Names = Field(default=(), description="Places in JSON bodies that do not count, such as **.id.")
     ignore_headers: Names = Field(default=(), description="Headers that do not count.")
     match_headers: Names = Field(default=(), description="More headers that count.")

@@ -113,7 +113,8 @@ class AsgiClient:
         self._out.clear()
         self._ended = False
 
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
+        # ASGI has no word for a reset.
         self._aborted = True
         self._may_write.set()
 

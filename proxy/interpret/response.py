@@ -25,9 +25,9 @@ from proxy.interpret.websocket import FrameParser
 
 SWITCHED = 101
 
-_STREAMED = (b"data:", b"event:", b"id:", b"retry:", b":")
-_AWS = "application/vnd.amazon.eventstream"
-_LINES = (
+STREAMED = (b"data:", b"event:", b"id:", b"retry:", b":")
+AWS = "application/vnd.amazon.eventstream"
+LINES = (
     "application/x-ndjson",
     "application/ndjson",
     "application/jsonl",
@@ -68,14 +68,14 @@ class Response:
         coded = decoder(headers.joined(recording.response_headers, "content-encoding"))
         kind = content_type(recording.response_headers)
         pieces = Started(self._pieces(coded))
-        if kind not in ("text/event-stream", _AWS):  # such a one is what it says from its first byte
+        if kind not in ("text/event-stream", AWS):  # such a one is what it says from its first byte
             pieces.look()
         first = pieces.beginning
-        if kind == _AWS:
+        if kind == AWS:
             self._aws(pieces)
-        elif kind == "text/event-stream" or first.startswith(_STREAMED):
+        elif kind == "text/event-stream" or first.startswith(STREAMED):
             self._events(pieces, status)
-        elif kind.startswith(_LINES) and status < 400:
+        elif kind.startswith(LINES) and status < 400:
             self._lines(pieces)
         elif first.startswith(b"[") and self._to.meaning.streaming and status < 400:
             self._array(pieces)

@@ -35,6 +35,9 @@ class Answer:
     broken: bool
     end_us: int
     sent: tuple[tuple[int, bytes], ...] = ()
+    dialect: str = ""
+    reset: bool = False
+    waits: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -77,4 +80,5 @@ def _answer(connection: Connection, exchange: Exchange) -> Answer:
         broken=exchange.wire_end is WireEnd.UPSTREAM_ERROR,
         end_us=exchange.end_us or 0,
         sent=tuple(chunks[Side.REQUEST]) if switched else (),
+        dialect=exchange.dialect or "",
     )

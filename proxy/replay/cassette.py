@@ -11,6 +11,7 @@ not count when a request is looked for. Pure.
     == 1 01a21990-6ea1-7fe3-8c6f-0123456789ab
     upstream openai openai
     tag project=search
+    fault cut=5 times=1
     > POST /openai/v1/chat/completions HTTP/1.1
     > Content-Type: application/json
     >~ {"model": "m"}
@@ -64,7 +65,8 @@ _LAST_DAY = 253_402_300_800  # seconds: the year 10000
 
 @dataclass(slots=True)
 class Track:
-    """One exchange of a cassette. `target` is the data port's; `heads` are the response's, the last is final."""
+    """One exchange of a cassette. `target` is the data port's; `heads` are the response's, the last is final; `fault`
+    is what it is played with (fault_words.py), for people to write."""
 
     id: UUID
     upstream: str
@@ -84,6 +86,7 @@ class Track:
     heads: list[Head] = field(default_factory=list)
     response: Chunks = field(default_factory=list)
     trailers: Headers = field(default_factory=list)
+    fault: str | None = None
 
 
 def lines(tracks: Iterable[Track], rules: Rules = NO_RULES) -> Iterator[str]:
@@ -112,6 +115,8 @@ def _track(track: Track) -> Iterator[str]:
         yield f"session {escaped(track.session)}"
     for name, value in track.tags:
         yield f"tag {_token(name, '=')}={escaped(value)}"
+    if track.fault is not None:
+        yield f"fault {escaped(track.fault)}"
     yield f"> {_token(track.method)} {_token(track.target)} HTTP/{_token(track.version)}"
     yield from _headers("> ", track.headers)
     yield from _body(">", track.request)

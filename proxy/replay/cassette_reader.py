@@ -27,6 +27,7 @@ from proxy.replay.cassette import (
     checksum,
     unescaped,
 )
+from proxy.replay.fault_words import BadFault, parse
 from proxy.replay.match import NO_RULES, Matcher, Rules
 
 _FIRST = re.compile(r"wiretape cassette (\d+)(?: \(wiretape ([\w.+-]{1,32})\))?")
@@ -167,6 +168,8 @@ class _Reader:
             if not equals:
                 raise ValueError("a tag is written NAME=VALUE")
             track.tags.append((unescaped(name), unescaped(value)))
+        elif word == "fault":
+            _fault(track, unescaped(rest))
         elif word == "ended":
             end, _, error = rest.partition(" ")
             if end not in _ENDS:
@@ -278,6 +281,16 @@ def list_of(head: Head) -> Headers:
     """The headers of a head that is being read."""
     assert isinstance(head.headers, list)
     return head.headers
+
+
+def _fault(track: Track, text: str) -> None:
+    if track.fault is not None:
+        raise ValueError("an exchange has one fault; write all its words in one line")
+    try:
+        parse(text)
+    except BadFault as error:
+        raise ValueError(str(error)) from None
+    track.fault = text
 
 
 def _header(text: str) -> tuple[str, str]:

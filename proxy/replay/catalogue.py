@@ -10,6 +10,7 @@ from proxy.exchange import Origin
 from proxy.interpret.recorded import upstream_target
 from proxy.replay.answer import is_playable
 from proxy.replay.cassette import Track
+from proxy.replay.fault_words import Fault, parse
 from proxy.replay.library import Recording
 from proxy.replay.match import Matcher, Request, title_of
 from proxy.replay.shelf import is_switched
@@ -61,6 +62,7 @@ def catalogue_of(tracks: Iterable[Track], matcher: Matcher) -> list[Recording]:
             track.id,
             track.upstream,
             Request(track.method, track.target, track.headers, b"" if is_switched(track) else _joined(track.request)),
+            None if track.fault is None else parse(track.fault),
         )
         for track in tracks
     ]
@@ -74,10 +76,10 @@ def _recording(matcher: Matcher, found: Recorded) -> Recording:
     return _made(matcher, found.id, found.upstream or "", asked)
 
 
-def _made(matcher: Matcher, exchange: UUID, upstream: str, asked: Request) -> Recording:
+def _made(matcher: Matcher, exchange: UUID, upstream: str, asked: Request, fault: Fault | None = None) -> Recording:
     """Of a request as the data port got it."""
     request = asked._replace(target=upstream_target(asked.target))
-    return Recording(exchange, upstream, title_of(request), matcher.canonical(request))
+    return Recording(exchange, upstream, title_of(request), matcher.canonical(request), fault)
 
 
 def _joined(pieces: Iterable[tuple[int, bytes]]) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+from proxy.replay.fault_words import Fault
 from proxy.replay.match import Canonical, Difference, differences, nearest, rule_of
 
 Order = Literal["sequence", "repeat_last", "any"]
@@ -18,17 +19,19 @@ Order = Literal["sequence", "repeat_last", "any"]
 again and again; or each in its turn, over and over."""
 
 _SESSIONS = 10_000  # sessions that are remembered, the latest
+_FAULTS = 1000  # faults that a session counts by themselves, the latest
 _UNMATCHED = 1000  # requests without a recording that are remembered, for a report
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recorded exchange that can answer. `title` is its method and target, for people."""
+    """A recorded exchange that can answer. `title` is its method and target, for people; `fault` is its cassette's."""
 
     id: UUID
     upstream: str
     title: str
     request: Canonical
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Report:
 class _Session:
     turns: Counter[tuple[str, bytes]] = field(default_factory=Counter)
     unmatched: list[Miss] = field(default_factory=list)
+    faults: dict[tuple[UUID | None, Fault], int] = field(default_factory=dict)
+    spoilt: set[UUID] = field(default_factory=set)
 
 
 class Library:
@@ -130,10 +135,33 @@ class Library:
         recording = next(each for each in near if each.request is closest)
         return Miss(title, 0, recording, rule_of(found), tuple(found))
 
+    def hit(self, found: Recording, asked: Fault | None, usual: Fault | None = None, session: str = "") -> Fault | None:
+        """The fault that hits the request for which `found` was found just now: the one that is asked for, else the
+        recording's own, which is counted by itself, else the usual one.
+
+        One that leaves the client without the answer does not use the recording up: the next equal request gets it too.
+        """
+        state = self._sessions[session]
+        fault = asked or found.fault or usual
+        if fault is None:
+            return None
+        key = (found.id if asked is None and found.fault is not None else None), fault
+        before = state.faults.pop(key, 0)
+        if len(state.faults) >= _FAULTS:
+            del state.faults[next(iter(state.faults))]
+        state.faults[key] = before + 1
+        if not fault.hits(before):
+            return None
+        if fault.spoils:
+            state.turns[found.upstream, found.request.key] -= 1
+            state.spoilt.add(found.id)
+        return fault
+
     def report(self, session: str = "") -> Report:
         """What became of the recordings, and of the requests, of a session."""
         state = self._sessions.get(session, _Session())
-        unused = [each for place, shelf in self._shelves.items() for each in shelf[state.turns[place] :]]
+        left = [each for place, shelf in self._shelves.items() for each in shelf[state.turns[place] :]]
+        unused = [each for each in left if each.id not in state.spoilt]
         equal = [shelf for shelf in self._shelves.values() if len(shelf) > 1]
         return Report(sorted(unused, key=lambda each: each.id), list(state.unmatched), equal)
 

@@ -6,6 +6,7 @@ A request for which there is no recording gets an error of ours that names the n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +14,11 @@ from http import HTTPStatus
 from urllib.parse import unquote
 from uuid import UUID
 
+from proxy.interpret.headers import joined
 from proxy.interpret.recorded import place_of
 from proxy.replay.answer import Answer
+from proxy.replay.fault_words import HEADER, Fault, parse
+from proxy.replay.faults import faulty
 from proxy.replay.library import Miss, Recording
 from proxy.replay.match import Request, title_of
 from proxy.replay.onward import DataPort, Sending
@@ -22,6 +26,8 @@ from proxy.replay.said import Reply, error, json_headers
 from proxy.replay.session import Mode, Session
 from proxy.replay.visit import Visit
 from proxy.wire.interface import ClientRequest, ClientSide, RequestError, Upload
+
+_log = logging.getLogger("playback")
 
 
 def session_of(tags: str, headers: list[tuple[str, str]]) -> str:
@@ -37,9 +43,15 @@ class _Chosen:
 
     session: Session
     recording: UUID
+    fault: Fault | None
+    bodiless: bool
 
     async def answer(self) -> Answer | None:
-        return await self.session.stock.answer(self.recording)
+        found = await self.session.stock.answer(self.recording)
+        if found is None or self.fault is None:
+            return found
+        _log.info("played with a fault (%s): %s", self.fault.text, self.recording)
+        return faulty(found, self.fault, bodiless=self.bodiless)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,8 @@ class _Onward:
 
 class Playback:
     """A visit.Host. `common` answers whoever has opened no session; `modes` by upstream are for it alone; without a
-    `port` nothing can be recorded. `speed` is that of the player, `control` answers who asks playback itself."""
+    `port` nothing can be recorded. `speed` is that of the player, `fault` for requests and recordings that bring none,
+    `control` answers who asks playback itself."""
 
     def __init__(
         self,
@@ -78,6 +91,7 @@ class Playback:
         speed: float | None = None,
         port: DataPort | None = None,
         modes: dict[str, Mode] | None = None,
+        fault: Fault | None = None,
     ) -> None:
         self.common = common
         self.speed = speed
@@ -86,6 +100,7 @@ class Playback:
         self.opened: dict[str, Session] = {}
         self.control: Callable[[ClientRequest, bytes], Awaitable[Reply]]
         self._modes = modes or {}
+        self._fault = fault
         self._visits: set[Visit] = set()
 
     def take(self, client: ClientSide) -> None:
@@ -118,6 +133,8 @@ class Playback:
     def choose(self, asked: ClientRequest, body: bytes) -> _Chosen | _Onward | Miss:
         method, headers = asked.method.decode("latin-1"), headers_of(asked)
         where = place_of(asked.target.decode("latin-1"))
+        words = joined(headers, HEADER)
+        wanted = None if words is None else parse(words)
         name = session_of(where.tags, headers)
         session, upstream = self.session(name), unquote(where.upstream)
         mode = self._modes.get(upstream, session.mode) if session is self.common else session.mode
@@ -128,7 +145,8 @@ class Playback:
             found = library.find(upstream, title, canonical, name, reported=mode == "playback")
             if isinstance(found, Recording):
                 self.played += 1
-                return _Chosen(session, found.id)
+                fault = library.hit(found, wanted, self._fault, name)
+                return _Chosen(session, found.id, fault, method == "HEAD")
             if mode == "playback":
                 self.missed += 1
                 return found

@@ -9,8 +9,10 @@ import asyncio
 import base64
 import hashlib
 import heapq
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -24,12 +26,14 @@ _BODILESS = frozenset((204, 304))
 
 
 class _Step(NamedTuple):
-    """What happens at a time; `after`: once so much has come from the client through the tunnel, at `since_us`."""
+    """What happens at a time; `after`: once so much has come from the client through the tunnel, at `since_us`.
+    `wait_s` is waited before it, whatever the speed."""
 
     at_us: int
     what: Head | bytes
     after: int = 0
     since_us: int = 0
+    wait_s: float = 0.0
 
 
 class Player:
@@ -57,6 +61,8 @@ class Player:
         self._paused = self._over = False
         self._heard = _Heard(answer)
         self._shifted = -1  # the last step whose time was set anew
+        self._held = -1  # the last step that had to be waited for
+        self._held_until = 0.0
 
     def play(self) -> None:
         """Go on as far as it is due; what is not comes by a timer, or with the client's next word."""
@@ -71,6 +77,8 @@ class Player:
                 self._shifted = self._at
                 self._began = max(self._began, self._loop.time() - step.since_us / 1_000_000 / self._speed)
             if not self._is_due(self._answer.end_us if step is None else step.at_us):
+                return
+            if self._answer.waits and self._is_held(step):
                 return
             if step is None:
                 self._end()
@@ -111,6 +119,20 @@ class Player:
         self._timer = self._loop.call_at(due, self.play)
         return False
 
+    def _is_held(self, step: _Step | None) -> bool:
+        """Whether a wait is not over. What was recorded later comes later by as much."""
+        wait_s = self._answer.waits[-1] if step is None else step.wait_s
+        if wait_s and self._held < self._at:
+            self._held = self._at
+            self._held_until = self._loop.time() + wait_s
+            self._began += wait_s
+        if self._held < self._at or self._held_until <= self._loop.time():
+            return False
+        self._client.flush()
+        if self._held_until < math.inf:
+            self._timer = self._loop.call_at(self._held_until, self.play)
+        return True
+
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -136,7 +158,7 @@ class Player:
         switched = bool(self._answer.heads) and self._answer.heads[-1].status == 101
         self._client.flush()
         if self._answer.broken or not (final or switched):
-            self._client.abort()
+            self._client.abort(reset=self._answer.reset)
         else:
             self._client.end(_raw(self._answer.trailers))
             self._client.flush()
@@ -175,7 +197,7 @@ def _steps(answer: Answer, *, continued: bool) -> Sequence[_Step]:
 
 
 def _merged(answer: Answer, heads: Sequence[_Step]) -> Sequence[_Step]:
-    chunks = [_Step(at_us, data) for at_us, data in answer.chunks]
+    chunks = [_Step(at_us, data, 0, 0, wait) for (at_us, data), wait in _waited(answer)]
     return list(heapq.merge(heads, chunks, key=itemgetter(0)))
 
 
@@ -189,9 +211,14 @@ def _answers(answer: Answer) -> Iterator[_Step]:
         if heard.count > before:
             times.append(at_us)
             counts.append(heard.count)
-    for at_us, data in answer.chunks:
+    for (at_us, data), wait in _waited(answer):
         place = bisect_right(times, at_us) - 1
-        yield _Step(at_us, data, counts[place], times[place]) if place >= 0 else _Step(at_us, data)
+        after, since = (counts[place], times[place]) if place >= 0 else (0, 0)
+        yield _Step(at_us, data, after, since, wait)
+
+
+def _waited(answer: Answer) -> Iterator[tuple[tuple[int, bytes], float]]:
+    return zip(answer.chunks, answer.waits or repeat(0.0), strict=False)
 
 
 def _raw(pairs: Sequence[tuple[str, str]]) -> RawHeaders:

@@ -23,6 +23,7 @@ from proxy.replay.answer import Answer, load
 from proxy.replay.cassette_reader import Cassette, read_file
 from proxy.replay.catalogue import catalogue
 from proxy.replay.control import Control
+from proxy.replay.fault_words import parse
 from proxy.replay.library import Library, Order
 from proxy.replay.match import Matcher, Rules
 from proxy.replay.onward import DataPort
@@ -46,7 +47,8 @@ GRACE = 2  # seconds for answers under way when it is told to stop
 @dataclass(frozen=True, slots=True)
 class PlaybackOptions:
     """Plain values out of the configuration. `cassette` is played in place of the database; else `session` and `tag`
-    (name, value) narrow what is. `speed` None is without waiting. Through `data_port` sessions may have recorded what
+    (name, value) narrow what is. `speed` None is without waiting; `fault` is played with where nobody asks for another.
+    Through `data_port` sessions may have recorded what
     is not there yet, and so may everybody for the upstreams `else_record`. `lifeline` is a descriptor whose
     end-of-file means: stop."""
 
@@ -59,6 +61,7 @@ class PlaybackOptions:
     cassette: Path | None = None
     session: str | None = None
     tag: tuple[str, str] | None = None
+    fault: str | None = None
     data_port: tuple[str, int] | None = None
     else_record: tuple[str, ...] = ()
     lifeline: int | None = None
@@ -127,7 +130,8 @@ def _tell(common: Session) -> None:
 def _playback(options: PlaybackOptions, common: Session, engine: Engine | None) -> Playback:
     port = None if options.data_port is None else DataPort(options.data_port, options.home)
     modes: dict[str, Mode] = dict.fromkeys(() if port is None else options.else_record, "record-missing")
-    playback = Playback(common, options.speed, port, modes)
+    fault = None if options.fault is None else parse(options.fault)
+    playback = Playback(common, options.speed, port, modes, fault)
     playback.control = Control(playback, engine, _loader(engine), options.rules, options.order).answer
     return playback
 

@@ -188,6 +188,7 @@ def answer_of(track: Track) -> Answer:
         broken=track.wire_end is WireEnd.UPSTREAM_ERROR,
         end_us=track.end_us,
         sent=tuple(track.request) if is_switched(track) else (),
+        dialect=track.dialect,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from proxy.errors import WiretapeError
 from proxy.log import place
 from proxy.replay.answer import Answer
+from proxy.replay.fault_words import BadFault
 from proxy.replay.library import Miss
 from proxy.replay.player import Player
 from proxy.replay.said import Reply, error, missed, send
@@ -37,7 +38,7 @@ class Chosen(Protocol):
     """A recording that answers."""
 
     async def answer(self) -> Answer | None:
-        """What is to be played; None if it was deleted. Raises WiretapeError."""
+        """What is to be played; None if it was deleted. Raises WiretapeError, BadFault."""
 
 
 class Answering(Protocol):
@@ -78,7 +79,7 @@ class Host(Protocol):
         """The answer to who asks playback itself."""
 
     def choose(self, asked: ClientRequest, body: bytes) -> Chosen | Onward | Miss:
-        """What answers a request."""
+        """What answers a request. Raises BadFault."""
 
     def over(self, visit: Visit) -> None:
         """A visit is at its end."""
@@ -177,6 +178,8 @@ class Visit:
                 self._wait(self._play(chosen))
             else:
                 self._answer(chosen.send(self._client, Upload(body, trailers=self._trailers), self._sent))
+        except BadFault as problem:
+            self._say(Reply(400, error("bad_fault", str(problem))))
         except OSError as problem:
             self._say(Reply(503, error("cannot_record", f"no pass can be written ({problem.strerror})")))
         except Exception as problem:  # noqa: BLE001 - the edge of a request: it must not take the others with it
@@ -200,6 +203,10 @@ class Visit:
     async def _play(self, chosen: Chosen) -> None:
         try:
             answer = await chosen.answer()
+        except BadFault as problem:
+            _log.warning("a fault has no room in its recording: %s", problem)
+            self._say(Reply(400, error("bad_fault", str(problem))))
+            return
         except WiretapeError as problem:
             _log.warning("a recording cannot be read: %s", problem)
             self._say(Reply(503, error("database_away", "the recording cannot be read now; try again")))

@@ -210,7 +210,7 @@ class ClientSide(Protocol):
     """One request as its client sent it, and the way back. `address` is the client's, without its port.
 
     A response is `interim`* (`start` `write`* `end` | `tunnel` `write`* `end`), each part on its way with `flush`;
-    `abort` breaks it off so that no client can take it for complete.
+    `abort` breaks it off so that no client can take it for complete; with a `reset` where that is what is wanted.
     """
 
     request: ClientRequest
@@ -241,7 +241,7 @@ class ClientSide(Protocol):
     def discard(self) -> None:
         """Take back what was not flushed yet."""
 
-    def abort(self) -> None: ...
+    def abort(self, *, reset: bool = False) -> None: ...
 
     def pause_upload(self) -> None:
         """Stop reading: the upstream takes the request slower than it comes."""

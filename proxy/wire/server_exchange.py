@@ -220,13 +220,13 @@ class ServerExchange:
         if self._head_in_out:
             self._head_in_out = self.tunnelled = False
 
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
         """Break off. What was flushed still arrives; then the connection ends without the response's end, and with a
-        reset where its end would look like one."""
+        reset where that is wanted, or its end would look like one."""
         self._listener = None
         self.over = True
         self._out.clear()
-        self._protocol.break_off(reset=self._until_close)
+        self._protocol.break_off(reset=reset or self._until_close)
 
     def pause_upload(self) -> None:
         self._protocol.pause_upload()

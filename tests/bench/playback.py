@@ -98,6 +98,7 @@ async def _many(port: int, each: int, whole: bytes) -> None:
         writer.write(_REQUEST)
         assert b"".join(data for _, data in await _answer(reader)) == whole
     writer.close()
+    await writer.wait_closed()
 
 
 async def _timed(port: int, chunks: list[bytes], after: float) -> list[float]:
@@ -108,6 +109,7 @@ async def _timed(port: int, chunks: list[bytes], after: float) -> list[float]:
     writer.write(_REQUEST)
     found = await _answer(reader)
     writer.close()
+    await writer.wait_closed()
     assert [data for _, data in found] == chunks
     return [at - began - (number + 1) * GAP_US / 1e6 for number, (at, _) in enumerate(found)]
 

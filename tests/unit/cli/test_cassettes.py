@@ -52,3 +52,13 @@ def test_a_bad_cassette_is_one_sentence(wiretape: Command, tmp_path: Path, text:
     assert (ran.code, ran.out) == (2, b"")
     assert says in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.engines("sqlite")
+def test_faults_stay_in_their_cassette(wiretape: Command, ids: Ids, tmp_path: Path) -> None:
+    file = tmp_path / "a.cassette"
+    assert wiretape("export", "cassette", ids["stream"], "--output", file).code == 0
+    file.write_text(file.read_text().replace("\n> POST", "\nfault cut=1\n> POST"))
+    ran = wiretape("import", "cassette", file)
+    assert (ran.code, ran.err.count("\n")) == (0, 1)
+    assert "its faults are not kept" in ran.err

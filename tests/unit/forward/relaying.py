@@ -112,9 +112,9 @@ class ScriptedClient(Side):
         assert "end" not in self.log or "tunnel" in self.log, "what is over is taken back"
         self._out.clear()
 
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
         self._out.clear()
-        self.log.append("abort")
+        self.log.append("reset" if reset else "abort")
 
     def pause_upload(self) -> None:
         self.log.append("pause upload")

@@ -47,8 +47,8 @@ class Client:
 
     def discard(self) -> None: ...
 
-    def abort(self) -> None:
-        self.told.append(("abort", None))
+    def abort(self, *, reset: bool = False) -> None:
+        self.told.append(("reset" if reset else "abort", None))
 
     def pause_upload(self) -> None: ...
 

@@ -53,6 +53,7 @@ TRACKS = st.builds(
     ),
     response=CHUNKS,
     trailers=HEADERS,
+    fault=st.none() | st.sampled_from(["cut=5", "status=529 retry-after=3,times=1", " stall=3:2s ;every=2", "none"]),
 )
 
 
@@ -128,12 +129,14 @@ def one(body: bytes = b"data: a\n\ndata: b\n\n", **fields: object) -> Track:
 
 
 def test_it_can_be_read_by_people() -> None:
-    assert text_of([one(session="s", tags=[("project", "search")], trailers=[("T", "1")])])[1:] == [
+    told = one(session="s", tags=[("project", "search")], trailers=[("T", "1")], fault="cut=5, times=1")
+    assert text_of([told])[1:] == [
         "",
         "== 1 00000000-0000-0000-0000-000000000005",
         "upstream openai openai",
         "session s",
         "tag project=search",
+        "fault cut=5, times=1",
         "> POST /openai/v1/x HTTP/1.1",
         "> Content-Type: application/json",
         '>~ {"model":"m"}',
@@ -194,6 +197,9 @@ def test_torn_anywhere_it_says_so(drop: int) -> None:
         ("1 > 10:13", "1 > 10:x", "line 18: these times cannot be understood"),
         ("> POST ", "> PO ST ", "line 5: a request begins with its method"),
         ("< A: b", "< A: \\q", "line 9: a backslash"),
+        ("< 200 OK", "fault cutt=1", "line 8: 'cutt=1' is no fault (did you mean cut?); the faults are cut=K"),
+        ("< 200 OK", "fault", "line 8: '' has no fault in it"),
+        ("< 200 OK", "fault cut=1\nfault cut=2", "line 9: an exchange has one fault"),
         ("wiretape cassette 1 (wiretape 0.1.0)", "hello", "line 1: this is no cassette"),
         (
             "wiretape cassette 1 (wiretape 0.1.0)",

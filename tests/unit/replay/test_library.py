@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
+from proxy.replay.fault_words import Fault, parse
 from proxy.replay.library import Library, Miss, Order, Recording
 from proxy.replay.match import Canonical, Matcher, Request
 
@@ -41,6 +43,41 @@ def test_sessions_have_turns_of_their_own() -> None:
     assert [found(library, session=name) for name in ("a", "b", "a", "b", "a")] == [1, 1, 2, 2, 0]
     library.forget("a")
     assert found(library, session="a") == 1
+
+
+def test_a_fault_that_spoils_the_answer_does_not_use_it_up() -> None:
+    library = Library([recording(1), recording(2)])
+    cut, slow = parse("cut=0 times=2"), parse("slow=9")
+
+    def asked(fault: Fault | None) -> tuple[int, bool]:
+        result = library.find("openai", "POST /v1/x", form(b'{"a":1}'))
+        assert isinstance(result, Recording)
+        return result.id.int, library.hit(result, fault) is not None
+
+    assert asked(cut) == (1, True)
+    assert library.report().unused == [recording(2)], "somebody asked for it"
+    assert [asked(cut), asked(cut)] == [(1, True), (1, False)]
+    assert asked(slow) == (2, True)
+    assert found(library) == 0
+
+
+def test_faults_are_counted_by_session_and_those_of_cassettes_by_recording() -> None:
+    once = parse("slow=9 times=1")
+    own = [replace(recording(number), fault=once) for number in (1, 2)]
+    library = Library(own, "any")
+
+    def hit(asked: Fault | None = None, usual: Fault | None = None, session: str = "") -> bool:
+        result = library.find("openai", "POST /v1/x", form(b'{"a":1}'), session)
+        assert isinstance(result, Recording)
+        return library.hit(result, asked, usual, session) is not None
+
+    assert [hit() for _ in range(4)] == [True, True, False, False]
+    assert [hit(session="other") for _ in range(4)] == [True, True, False, False]
+    assert [hit(usual=parse("slow=1")) for _ in range(2)] == [False, False], "its own comes before the usual one"
+    assert [hit(once) for _ in range(3)] == [True, False, False], "what is asked for comes before both"
+    assert [hit(parse("none"), session="third") for _ in range(2)] == [False, False]
+    library.forget()
+    assert hit(once)
 
 
 def test_upstreams_do_not_answer_for_each_other() -> None:

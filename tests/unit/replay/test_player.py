@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -61,6 +62,7 @@ def test_a_client_that_was_told_to_go_on_is_not_told_so_again() -> None:
     ("fields", "expected"),
     [
         ({"broken": True}, ["start", "write", "write", "abort"]),
+        ({"broken": True, "reset": True}, ["start", "write", "write", "reset"]),
         ({"broken": True, "heads": (), "chunks": ()}, ["abort"]),
         ({"heads": (Head(1, 100, "", []),), "chunks": (), "broken": True}, ["interim", "abort"]),
     ],
@@ -90,6 +92,63 @@ def test_each_chunk_is_told_when_it_is_due(speed: float) -> None:
 
     asyncio.run(play())
     assert all(at >= due / speed for at, due in zip(times, (0.02, 0.03, 0.0305), strict=True))
+
+
+@pytest.mark.parametrize(("speed", "due"), [(None, (0.04, 0.04, 0.06)), (1.0, (0.06, 0.07, 0.0905))])
+def test_what_is_to_be_waited_for_is_waited_for_at_any_speed(speed: float | None, due: tuple[float, ...]) -> None:
+    client = Client()
+    times: list[float] = []
+    flushed: list[int] = []
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        began, over = loop.time(), asyncio.Event()
+
+        def note() -> None:
+            times.append(loop.time() - began)
+            flushed.append(client.flushed)
+
+        client.on_write = note
+        Player(client, answer(waits=(0.04, 0, 0.02)), speed, began, over.set).play()
+        await asyncio.wait_for(over.wait(), 30)
+        times.append(loop.time() - began)
+
+    asyncio.run(play())
+    assert all(at >= soonest for at, soonest in zip(times, due, strict=True))
+    assert flushed[0] == 1, "what is there goes out before it is waited"
+    assert [what for what, _ in client.told] == ["start", "write", "write", "end"]
+
+
+def test_a_client_that_pauses_does_not_shorten_a_wait() -> None:
+    client = Client()
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        began, over = loop.time(), asyncio.Event()
+        player = Player(client, answer(waits=(0.05, 0, 0)), None, began, over.set)
+        player.play()
+        player.pause()
+        player.resume()
+        assert [what for what, _ in client.told] == ["start"]
+        await asyncio.wait_for(over.wait(), 30)
+        assert loop.time() - began >= 0.05
+
+    asyncio.run(play())
+
+
+def test_for_ever_is_until_the_client_leaves() -> None:
+    client = Client()
+
+    async def play() -> None:
+        player = Player(client, answer(waits=(0, math.inf, 0)), None, 0.0)
+        player.play()
+        player.resume()
+        player.stop()
+        await asyncio.sleep(0)
+
+    asyncio.run(play())
+    assert [what for what, _ in client.told] == ["start", "write"]
+    assert client.flushed == 2
 
 
 def test_a_slow_client_is_waited_for() -> None:
