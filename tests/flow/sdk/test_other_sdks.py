@@ -21,6 +21,7 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websockets
 
 from tests.support.here import run_here
+from tests.support.playing import playing as playback
 from tests.support.rawhttp import Ended, Peer, RawUpstream
 from tests.support.running import Running, serving
 from tests.support.streams import FOLDER, differences, serve, streams
@@ -33,7 +34,8 @@ DIALECTS = ("ollama", "mistral", "cohere", "bedrock")
 class Stage:
     """An upstream that answers with the stream `now`, and wiretape before it."""
 
-    def __init__(self, origin: RawUpstream, wiretape: Running, playing: dict[str, str]) -> None:
+    def __init__(self, origin: RawUpstream, wiretape: Running, playing: dict[str, str], playback: str = "") -> None:
+        self._playback = playback
         self.origin = origin
         self.wiretape = wiretape
         self._playing = playing
@@ -49,10 +51,20 @@ class Stage:
         """What is stored of the last exchange."""
         self.asked += 1
         self.wiretape.wait_stored(self.asked)
+        return json.loads(self._run("show", "last", "--format", "json", "--chunks", "0"))
+
+    def played(self, session: str, exchange: str) -> str:
+        """Where nothing but this exchange is played."""
+        cassette = self._run("export", "cassette", exchange)
+        brought = self.wiretape.client.put(f"{self._playback}/-/sessions/{session}", content=cassette)
+        assert brought.status_code == 201, brought.text
+        return f"{self._playback}/~session={session}"
+
+    def _run(self, *words: str) -> bytes:
         home = self.wiretape.home
-        ran = run_here(home.parent, "show", "last", "--format", "json", "--chunks", "0", "--home", str(home))
+        ran = run_here(home.parent, *words, "--home", str(home))
         assert not ran.code, ran.err
-        return json.loads(ran.out)
+        return ran.out
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +80,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with RawUpstream(script) as origin:
         flags = [word for name in DIALECTS for word in ("--upstream", f"{name}={origin.url}")]
         with serving(tmp_path_factory.mktemp("sdks"), *flags) as wiretape:
-            yield Stage(origin, wiretape, playing)
+            folder = tmp_path_factory.mktemp("playback")
+            with playback(folder, "--database", f"sqlite:///{wiretape.home}/wiretape.db") as address:
+                yield Stage(origin, wiretape, playing, address)
 
 
 def ollama_chat(base: str) -> list[Any]:
@@ -145,6 +159,7 @@ def test_the_sdk_reads_the_same_and_the_meaning_is_that_of_the_stream(stage: Sta
     expected.pop("response_id", None)
     assert differences(shown, expected) == {}
     assert (shown["dialect"], shown["outcome"]) == (case.upstream, "completed")
+    assert case.ask(f"{stage.played(case.stream, shown['id'])}/{case.upstream}") == direct
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
