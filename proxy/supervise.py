@@ -1,7 +1,6 @@
 """Starts the roles as processes of their own, starts them again when they die, and stops them in order.
 
-Each child holds a pipe's reading end, its lifeline: whoever closes the other end, or dies with it open, tells the child
-to stop. Knows status files; must not know what the roles do, nor settings.
+Knows status files; must not know what the roles do, nor settings. What a process is: `children.py`.
 """
 
 from __future__ import annotations
@@ -12,36 +11,22 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from proxy.children import Child, Former, Role
 from proxy.console.facts import look
 from proxy.status import StatusFile, forget, read_all
 
 _log = logging.getLogger("supervise")
 
-FIRST_DELAY = 0.2  # seconds before a role that died is started again; doubled each time that it dies young
-LAST_DELAY = 5.0
-YOUNG = 10.0  # seconds
 USAGE_ERROR = 2  # the exit code of a child that only a person can help
 STALL = 15.0  # seconds without progress after which waiting for a stage ends
 HURRY = 3.0  # seconds that a stage gets once a second signal came
 SPEAK_AFTER = 2.0  # seconds of waiting that need no explanation
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """One process to keep running. `command` is its argv but for `--lifeline FD`, `told` what it reads on its standard
-    input; `fds` are handed on to it."""
-
-    name: str
-    command: tuple[str, ...]
-    told: bytes = b""
-    fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,75 +44,12 @@ class Stage:
     listeners: tuple[socket.socket, ...] = ()
 
 
-class _Child:
-    """A role's process, the one after it, and so on."""
-
-    def __init__(self, role: Role) -> None:
-        self.role = role
-        self.process: subprocess.Popen[bytes] | None = None
-        self.due: float | None = 0.0  # when to start it (monotonic); None: no more
-        self.clean = False  # the last one ended by itself, with exit code 0
-        self._lifeline = -1
-        self._born = 0.0
-        self._delay = 0.0  # before it was started the last time
-
-    def start(self, environment: Mapping[str, str]) -> None:
-        self.due = None
-        self._born = time.monotonic()
-        ours, theirs = -1, -1
-        try:
-            theirs, ours = os.pipe()
-            with _file_of(self.role.told) as told:
-                self.process = subprocess.Popen(  # noqa: S603 - our own roles
-                    [*self.role.command, "--lifeline", str(theirs)],
-                    stdin=told,
-                    pass_fds=(*self.role.fds, theirs),
-                    start_new_session=True,  # Ctrl-C reaches the supervisor alone
-                    env=dict(environment),
-                )
-        except OSError as error:
-            _log.error("%s cannot be started (%s); trying again", self.role.name, error.strerror)
-            if ours >= 0:
-                os.close(ours)
-            self._put_off()
-        else:
-            self._lifeline = ours
-        finally:
-            if theirs >= 0:
-                os.close(theirs)
-
-    def reap(self) -> int | None:
-        """The exit code (negative: a signal) of a process that ended since the last call, else None."""
-        if self.process is None:
-            return None
-        code = self.process.poll()
-        if code is None:
-            return None
-        pid, self.process = self.process.pid, None
-        self.clean = code == 0
-        if self._lifeline >= 0:
-            self.hang_up()
-            self._put_off()
-            _log.warning("%s %d %s; its successor starts in %.1f s", self.role.name, pid, _manner(code), self._delay)
-        elif code:
-            _log.warning("%s %d %s", self.role.name, pid, _manner(code))
-        return code
-
-    def hang_up(self) -> None:
-        """Tell it to stop, and start no other."""
-        self.due = None
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
-
-    def _put_off(self) -> None:
-        young = time.monotonic() - self._born < YOUNG
-        self._delay = min(LAST_DELAY, 2 * self._delay) if young and self._delay else FIRST_DELAY
-        self.due = time.monotonic() + self._delay
-
-
 class Supervisor:
-    """`on_ready` is called once, when a forward worker answers; `name` is the role of its own status file."""
+    """`on_ready` is called once, when a forward worker answers; `name` is the role of its own status file.
+
+    `formers` run already: forward workers end with their streams once there are new ones, all others at once. `renew`
+    is asked for by SIGHUP, and gets what runs now; where it returns all goes on as before.
+    """
 
     def __init__(
         self,
@@ -136,10 +58,20 @@ class Supervisor:
         stages: Sequence[Stage],
         environment: Mapping[str, str],
         on_ready: Callable[[], None] = lambda: None,
+        formers: Sequence[Former] = (),
+        renew: Callable[[list[Former]], None] | None = None,
     ) -> None:
         self._home = home
-        self._stages = [(stage, [_Child(role) for role in stage.roles]) for stage in stages]
+        self._stages = [(stage, [Child(role) for role in stage.roles]) for stage in stages]
+        for former in formers:
+            stages_of = [
+                children for stage, children in self._stages if any(r.name == former.role for r in stage.roles)
+            ]
+            (stages_of or [self._stages[-1][1]])[0].append(Child.of(former))
         self._children = [child for _, children in self._stages for child in children]
+        self._renew = renew
+        self._renewals = 0  # how often that was asked for
+        self._terminal = _has_terminal()
         self._environment = environment
         self._on_ready = on_ready
         self._ready = False
@@ -149,16 +81,25 @@ class Supervisor:
         self._failed = False  # a child says that only a person can help
         self._wake = -1
 
+    def _beside(self, name: str) -> list[Child]:
+        """The children of the stage in which a role is; of the last one where it is in none any more."""
+        found = [children for stage, children in self._stages if any(role.name == name for role in stage.roles)]
+        return found[0] if found else self._stages[-1][1]
+
     def run(self) -> int:
-        """Keep the roles running until SIGINT, SIGTERM or SIGHUP, then stop them; the exit code to end with.
+        """Keep the roles running until SIGINT, SIGTERM or the terminal's end, then stop them; the code to end with.
 
         Only for the main thread. A second signal cuts all waiting short.
         """
         with self._signal_handlers():
+            for child in self._children:
+                if child.former and child.role.name != "forward":
+                    child.hang_up()
             try:
                 while not self._signals and not self._failed:
                     self._turn()
                     self._wait()
+                    self._begin_anew()
                 self._stop()
             finally:
                 for child in self._children:
@@ -168,8 +109,15 @@ class Supervisor:
         return USAGE_ERROR if self._failed else 0
 
     def pids(self, name: str) -> set[int]:
-        """The processes of a role that run now."""
-        return {child.process.pid for child in self._children if child.process and child.role.name == name}
+        """The processes of a role that run now, without those that have a successor."""
+        ours = (child for child in self._children if child.role.name == name and not child.former)
+        return {child.process.pid for child in ours if child.process}
+
+    def _begin_anew(self) -> None:
+        if self._renewals and self._renew is not None:
+            self._renewals = 0
+            running = [child.as_former() for child in self._children]
+            self._renew([each for each in running if each is not None and each.lifeline >= 0])
 
     # While it runs
 
@@ -185,6 +133,9 @@ class Supervisor:
                 child.start(self._environment)
         if not self._ready and not self._signals and self._answers():
             self._ready = True
+            for child in self._children:
+                if child.former:
+                    child.drain()
             self._on_ready()
         if now - self._told >= 1.0:
             self._told = now
@@ -226,8 +177,11 @@ class Supervisor:
             os.close(wake)
             os.close(self._wake)
 
-    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
-        self._signals += 1
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP and self._renew is not None and _has_terminal() == self._terminal:
+            self._renewals += 1
+        else:
+            self._signals += 1
 
     def _tidy(self, *, last: bool = False) -> None:
         """Remove what dead processes left in the status folder.
@@ -255,7 +209,7 @@ class Supervisor:
             if any(child.role.name == "ingest" for child in children):
                 self._say_what_stays(children)
 
-    def _await(self, stage: Stage, children: list[_Child]) -> None:
+    def _await(self, stage: Stage, children: list[Child]) -> None:
         """Wait for a stage's processes to end, then kill those that do not. Later stages are kept running meanwhile."""
         began = changed = time.monotonic()
         progress = stage.progress() if stage.progress else None
@@ -278,7 +232,7 @@ class Supervisor:
             self._wait()
         self._kill(children)
 
-    def _kill(self, children: list[_Child]) -> None:
+    def _kill(self, children: list[Child]) -> None:
         for child in children:
             child.hang_up()
             if child.process and child.process.poll() is None:
@@ -287,7 +241,7 @@ class Supervisor:
                 child.process.wait()
             child.reap()
 
-    def _say_what_stays(self, children: list[_Child]) -> None:
+    def _say_what_stays(self, children: list[Child]) -> None:
         """Ingest says it itself; for one that could not, say it here."""
         if all(child.clean for child in children):
             return
@@ -300,23 +254,10 @@ class Supervisor:
             _log.warning("%d bytes stay in the journal and will be stored at the next start", left)
 
 
-@contextlib.contextmanager
-def _file_of(data: bytes) -> Iterator[int]:
-    """A file in memory for a child to read: a pipe might not hold it all, and on a disk others could see it."""
-    fd = os.memfd_create("told")
+def _has_terminal() -> bool:
+    """Whether there is one that controls us: its end is a SIGHUP too."""
     try:
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _manner(code: int) -> str:
-    """How a process ended, as the end of a sentence."""
-    if code >= 0:
-        return f"ended (exit code {code})"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -5,6 +5,7 @@ What a role is told: `values.py`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,7 @@ def serve(  # noqa: PLR0913, PLR0917 - a flag is an argument
     console_port: Annotated[int | None, typer.Option("--console-port", help="Port of the console.")] = None,
     workers: WorkersFlag = None,
     allow_anonymous: AnonymousFlag = None,
+    check: Annotated[bool, typer.Option("--check", hidden=True)] = False,
 ) -> None:
     """Record: start and watch everything, until Ctrl-C."""
     here = door(ctx)
@@ -59,9 +61,13 @@ def serve(  # noqa: PLR0913, PLR0917 - a flag is an argument
     here.set("forward", host=host, port=port, workers=workers, allow_anonymous=allow_anonymous)
     here.set("console", port=console_port)
     chosen = _open(ctx, "serve")
-    from proxy.cli import start
+    from proxy.cli import handover, start
 
-    raise typer.Exit(start.everything(chosen))
+    if check:
+        start.check(chosen, handover.known_addresses(os.environ))
+        typer.echo(chosen.home)
+        return
+    raise typer.Exit(start.everything(chosen, handover.taken(os.environ)))
 
 
 def forward(  # noqa: PLR0913, PLR0917 - a flag is an argument

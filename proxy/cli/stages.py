@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import proxy
+from proxy.children import Role
 from proxy.console.facts import look
-from proxy.supervise import Role, Stage
+from proxy.supervise import Stage
 
 MARGIN = 5.0  # seconds beyond the time that a role allows itself
 

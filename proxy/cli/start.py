@@ -23,8 +23,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from proxy import presets
+from proxy import __version__, presets
+from proxy.children import Former
 from proxy.cli.door import check_database_file
+from proxy.cli.handover import Address, Handover, Port, begin_anew
 from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
 from proxy.cli.values import (
     DRAIN_TIMEOUT,
@@ -53,36 +55,86 @@ SHOWN = ("openai", "anthropic", "gemini", "ollama", "demo")
 PROXY_VARIABLES = frozenset(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"))
 
 
-def everything(settings: Settings) -> int:
-    """Run all roles until told to stop; the exit code.
+def everything(settings: Settings, given: Handover | None = None) -> int:
+    """Run all roles until told to stop; the exit code. `given` is what another serve, whose place this one takes, left.
 
     Raises UsageError, before anything is started.
     """
-    home = settings.home
-    with _held(home):
+    home, given = settings.home, given or Handover()
+    with _held(home, given.lock) as lock, ExitStack() as open_ports:
         fingerprint_key(home, os.environ)
         # Made by now, or known not to be there: one that is missing later was moved away, and is not made anew.
         existing = prepare_database(settings.database)
-        if not shares(settings.database):
+        if not shares(settings.database) and not given.formers:
             _await_ingest(home)
-        with ExitStack() as open_ports:
-            data = open_ports.enter_context(listen_data(settings))
-            console = open_ports.enter_context(listen_console(settings))
-            listeners = [console]
-            roles = [role("console", console_values(settings), console)]
-            port = None
-            if plays(settings):
-                playback = open_ports.enter_context(listen_playback(settings))
-                listeners.append(playback)
-                values = playback_values(settings, data.getsockname()[1] if else_records(settings) else None)
-                roles.append(role("playback", values, playback))
-                port = playback.getsockname()[1]
-            welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
-            mention_proxies()
-            ingest = ingest_stage(ingest_values(settings, create=not existing), home, patience=DRAIN_TIMEOUT)
-            last = Stage(tuple(roles), MARGIN, listeners=tuple(listeners))
-            stages = [_forwards(settings, data, port), ingest, last]
-            return Supervisor(home, "serve", stages, environment(), lambda: show(welcome)).run()
+        ports = {name: _port_of(settings, name, given) for name in _served(settings)}
+        for each in ports.values():
+            open_ports.enter_context(each.listener)
+        given.close()
+        stages = _stages(settings, ports, create=not existing, patient=bool(given.formers))
+        welcome = _welcome(settings, _number(ports["forward"]), _number(ports["console"]))
+        again = bool(given.formers)
+        mention_proxies()
+
+        def ready() -> None:
+            if again:
+                said = "configuration and program (wiretape %s) were read anew; streams that run end by themselves"
+                _log.info(said, __version__)
+            else:
+                show(welcome)
+
+        def renew(running: list[Former]) -> None:
+            begin_anew(home, lock, ports, running)
+
+        return Supervisor(home, "serve", stages, environment(), ready, given.formers, renew).run()
+
+
+def _served(settings: Settings) -> list[str]:
+    """What has a port."""
+    return ["forward", "console", *(["playback"] if plays(settings) else [])]
+
+
+def _stages(settings: Settings, ports: dict[str, Port], *, create: bool, patient: bool) -> list[Stage]:
+    """Forward, then ingest, then all that has a port and needs no care."""
+    roles = [role("console", console_values(settings), ports["console"].listener)]
+    playback = ports.get("playback")
+    if playback is not None:
+        values = playback_values(settings, _number(ports["forward"]) if else_records(settings) else None)
+        roles.append(role("playback", values, playback.listener))
+    ingest = ingest_values(settings, create=create, patient=patient)
+    last = tuple(port.listener for name, port in ports.items() if name != "forward")
+    return [
+        _forwards(settings, ports["forward"].listener, None if playback is None else _number(playback)),
+        ingest_stage(ingest, settings.home, patience=DRAIN_TIMEOUT),
+        Stage(tuple(roles), MARGIN, listeners=last),
+    ]
+
+
+def check(settings: Settings, ours: Sequence[Address]) -> None:
+    """Whether a serve could begin with these settings, as far as that is known before. Raises UsageError."""
+    check_database_file(settings.database)
+    forward_values(settings, settings.playback.port or 1)
+    ingest_values(settings, create=False)
+    console_values(settings)
+    playback_values(settings)
+    for name in _served(settings):
+        if _address(settings, name) not in ours:
+            _LISTEN[name](settings).close()
+
+
+def _number(port: Port) -> int:
+    return int(port.listener.getsockname()[1])
+
+
+def _address(settings: Settings, name: str) -> Address:
+    here = getattr(settings, name)
+    return here.host, here.port
+
+
+def _port_of(settings: Settings, name: str, given: Handover) -> Port:
+    """The port that was handed over, if it is the one that is configured; else a new one. Raises UsageError."""
+    address = _address(settings, name)
+    return Port(address, given.take(name, address) or _LISTEN[name](settings))
 
 
 def recording_playback(settings: Settings, lifeline: Path | None) -> int:
@@ -196,6 +248,9 @@ def listen_playback(settings: Settings) -> socket.socket:
     return _patiently(settings.home, "playback", lambda: _listen(here.host, here.port, "playback", "playback"))
 
 
+_LISTEN = {"forward": listen_data, "console": listen_console, "playback": listen_playback}
+
+
 class _Taken(UsageError):
     """Somebody has it; who that is may be about to end."""
 
@@ -224,9 +279,9 @@ def _listen(host: str, port: int, what: str, section: str) -> socket.socket:
 
 
 @contextmanager
-def _held(home: Path) -> Iterator[None]:
-    """The home, for one serve at a time. Raises UsageError that names the other one."""
-    fd = _open_lock(home / "serve.lock")
+def _held(home: Path, held: int) -> Iterator[int]:
+    """The home, for one serve at a time: its lock, `held` if that is one. Raises UsageError that names the other."""
+    fd = held if held >= 0 else _open_lock(home / "serve.lock")
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,7 +293,7 @@ def _held(home: Path) -> Iterator[None]:
         with suppress(OSError):  # a full disk is no reason not to begin
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        yield
+        yield fd
     finally:
         os.close(fd)
 

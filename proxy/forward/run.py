@@ -169,7 +169,7 @@ class _Worker:
             self._problem,
             partial(passes.take, options.home),
         )
-        self._stopping = False
+        self._stopping = self._draining = False
         self._said: str | None = None  # of the journal's failure, in the log
         self._told = 0  # failures that the log knows of
         self._server = Server(
@@ -193,7 +193,7 @@ class _Worker:
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
-        on_stop(self._stop, self._options.lifeline)
+        on_stop(self._stop, self._options.lifeline, self._drain)
         ticking = loop.create_task(self._tick())
         try:
             await self._server.serve(sockets=[self._options.listener])
@@ -210,10 +210,21 @@ class _Worker:
             self._tell(stopped=True)
 
     def _stop(self) -> None:
-        if self._stopping:
-            self._server.force_exit = True
+        if self._draining and not self._stopping:
+            asyncio.get_running_loop().call_later(self._options.shutdown_grace, self._hurry)
+        elif self._stopping:
+            self._hurry()
         self._stopping = True
         self._server.should_exit = True
+
+    def _drain(self) -> None:
+        """Others take what comes; what runs may run for as long as it takes."""
+        self._draining = True
+        self._server.config.timeout_graceful_shutdown = None
+        self._server.should_exit = True
+
+    def _hurry(self) -> None:
+        self._server.force_exit = True
 
     async def _tick(self) -> None:
         announced = False
@@ -248,7 +259,7 @@ class _Worker:
             _log.info("the journal can be written again")
 
     def _problem(self) -> str | None:
-        if self._stopping:
+        if self._stopping or self._draining:
             return "shutting down"
         return self._recording.failing
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -26,10 +27,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def on_stop(stop: Callable[[], None], lifeline: int | None) -> None:
-    """Call `stop` for SIGINT, SIGTERM and the lifeline's end; in the running loop.
+def on_stop(stop: Callable[[], None], lifeline: int | None, drain: Callable[[], None] = lambda: None) -> None:
+    """Call `stop` for SIGINT, SIGTERM and the lifeline's end, `drain` for a word that comes through it; in the running
+    loop.
 
-    Once it was called, the lifeline's end says nothing new: only another signal hurries.
+    Once `stop` was called, the lifeline's end says nothing new: only another signal hurries.
     """
     loop = asyncio.get_running_loop()
 
@@ -38,10 +40,17 @@ def on_stop(stop: Callable[[], None], lifeline: int | None) -> None:
             loop.remove_reader(lifeline)
         stop()
 
+    def heard() -> None:
+        assert lifeline is not None
+        if os.read(lifeline, 64):
+            drain()
+        else:
+            told()
+
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, told)
     if lifeline is not None:
-        loop.add_reader(lifeline, told)
+        loop.add_reader(lifeline, heard)
 
 
 async def serve(

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy import supervise
+from proxy import children, supervise
+from proxy.children import Role
 from proxy.status import read_all
-from proxy.supervise import Role, Stage, Supervisor
+from proxy.supervise import Stage, Supervisor
 
 # What all programs share: a word in the diary, the lifeline's end, a signal to the supervisor.
 PRELUDE = """
@@ -134,14 +135,14 @@ def test_the_wait_before_a_new_start_has_an_end_and_begins_anew(
     ask_to_stop()
     wait()
     """
-    monkeypatch.setattr(supervise, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(supervise, "LAST_DELAY", 0.02)
+    monkeypatch.setattr(children, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(children, "LAST_DELAY", 0.02)
     assert run(tmp_path, Stage((role("forward", program),), 20)) == 0
     assert len(told(diary)) == 5
     caplog.clear()
     diary.write_text("")
-    monkeypatch.setattr(supervise, "LAST_DELAY", 600.0)
-    monkeypatch.setattr(supervise, "YOUNG", 0.0)
+    monkeypatch.setattr(children, "LAST_DELAY", 600.0)
+    monkeypatch.setattr(children, "YOUNG", 0.0)
     assert run(tmp_path, Stage((role("forward", program),), 20)) == 0
     assert all(record.getMessage().endswith("in 0.0 s") for record in caplog.records)
 
@@ -155,7 +156,7 @@ def test_a_usage_error_of_one_stops_all(tmp_path: Path, diary: Path, role: MakeR
 def test_a_program_that_cannot_be_started_is_tried_again(
     tmp_path: Path, role: MakeRole, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(children, "FIRST_DELAY", 0.01)
     nowhere = Role("ingest", (str(tmp_path / "nowhere"),))
     stopper = role("forward", "time.sleep(0.3); ask_to_stop(); wait()")
     assert run(tmp_path, Stage((stopper,), 20), Stage((nowhere,), 20)) == 0
