@@ -57,7 +57,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         serve(peer, streams()[now])
 
     heard = {}
-    with RawUpstream(script) as origin, serving(folder, config=_config(origin.url)) as wiretape:
+    with RawUpstream(script) as origin, serving(folder, config=_config(origin.url), upgraded=True) as wiretape:
         for now in names():
             heard[now] = ask(wiretape.port, streams()[now])
             origin.wait_idle()
@@ -136,7 +136,7 @@ def test_from_a_cassette_in_another_place(recorded: tuple[Path, dict[str, Heard]
     left: list[Peer] = []
     with RawUpstream(left.append) as nobody:
         config = _config(nobody.url, MODE, f'cassette = "{file}"')
-        with serving(tmp_path, config=config) as wiretape:
+        with serving(tmp_path, config=config, upgraded=True) as wiretape:
             for name in names():
                 assert _parts(ask(wiretape.port, streams()[name])) == _parts(heard[name])
             wiretape.stop()

@@ -67,7 +67,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
     with RawUpstream(script) as origin:
         flags = [word for name in DIALECTS for word in ("--upstream", f"{name}={origin.url}")]
-        with serving(tmp_path_factory.mktemp("sdks"), *flags) as wiretape:
+        with serving(tmp_path_factory.mktemp("sdks"), *flags, upgraded=True) as wiretape:
             yield Stage(origin, wiretape, playing)
 
 
@@ -165,7 +165,7 @@ def test_a_session_of_a_websocket_library(stage: Stage, tmp_path: Any, compressi
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        with serving(tmp_path, "--upstream", f"openai={address}") as wiretape:
+        with serving(tmp_path, "--upstream", f"openai={address}", upgraded=True) as wiretape:
             url = f"{wiretape.url.replace('http', 'ws')}/openai/v1/realtime?model=gpt-realtime"
             heard = []
             headers = {"Authorization": f"Bearer {KEY}"}
