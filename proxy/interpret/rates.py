@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import genai_prices
-from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, Provider, TieredPrices
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, Provider
 
 KINDS: Mapping[str, str] = {
     "input": "input_mtok",
@@ -40,8 +42,6 @@ KINDS: Mapping[str, str] = {
 """Our names of what has a rate -> genai-prices' names."""
 
 _INSTEAD = {"audio_hour": "audio_hours"}
-
-LIBRARY = f"genai-prices {genai_prices.__version__}"
 _TIERS = {
     "flex": {"service_tier": "flex"},
     "priority": {"service_tier": "priority"},
@@ -127,10 +127,24 @@ class Unpriced(LookupError):
     """No rates are known; the message is a sentence."""
 
 
+@cache
+def _snapshot() -> DataSnapshot:
+    """All of the library's prices. It is loaded when the first one is wanted: that takes a third as long as all else
+    that an ingest loads, and many a start needs none."""
+    found: DataSnapshot = import_module("genai_prices.data_snapshot").get_snapshot()
+    return found
+
+
+@cache
+def _library() -> str:
+    """What the prices are from, as it is kept with a cost."""
+    return f"genai-prices {version('genai_prices')}"
+
+
 @lru_cache(256)
 def find_provider(url: str) -> str | None:
     """The library's name for who answers at an address, None for one it does not know."""
-    for provider in get_snapshot().providers:
+    for provider in _snapshot().providers:
         if re.match(provider.api_pattern, url):
             return provider.id
     return None
@@ -158,11 +172,11 @@ def library_rates(provider_id: str | None, model: str, tier: str | None, hour: d
             value = prices.__dict__.get(_INSTEAD[kind])
         if value is not None:
             rates[kind] = _tiered(value)
-    return Rates(LIBRARY, provider.id, found.id, tier if context is not None else None, rates, doubt)
+    return Rates(_library(), provider.id, found.id, tier if context is not None else None, rates, doubt)
 
 
 def _match(provider_id: str | None, model: str) -> tuple[Provider, ModelInfo]:
-    snapshot = get_snapshot()
+    snapshot = _snapshot()
     wanted = model.lower()[:256]
     for provider in snapshot.providers:
         fits = provider.id == provider_id if provider_id is not None else _is_its(provider, wanted)
@@ -171,8 +185,8 @@ def _match(provider_id: str | None, model: str) -> tuple[Provider, ModelInfo]:
         found = provider.find_model(wanted, all_providers=snapshot.providers)
         if found is not None:
             return provider, found
-        raise Unpriced(f"no price of {model[:80]!r} at {provider.id} is known to {LIBRARY}")
-    raise Unpriced(f"no provider of {model[:80]!r} is known to {LIBRARY}")
+        raise Unpriced(f"no price of {model[:80]!r} at {provider.id} is known to {_library()}")
+    raise Unpriced(f"no provider of {model[:80]!r} is known to {_library()}")
 
 
 def _is_its(provider: Provider, model: str) -> bool:
@@ -180,7 +194,7 @@ def _is_its(provider: Provider, model: str) -> bool:
 
 
 def _tiered(value: Any) -> Tiered:
-    if isinstance(value, TieredPrices):
+    if not isinstance(value, Decimal):
         return Tiered(value.base, tuple((tier.start, tier.price) for tier in value.tiers))
     return Tiered(value, ())
 

@@ -36,7 +36,7 @@ from proxy.store.schema_postgres import PARTITIONED
 from proxy.store.write import Writer
 from tests.bench.ledger_rows import ENVIRONMENTS, NODES, PROJECTS, VARIETY, Rows, Words
 from tests.bench.questions import ask, bytes_each, table
-from tests.support.postgres import Server
+from tests.support.postgres import Server, programs
 
 DAYS = 400
 DAY_US = 86_400_000_000
@@ -221,7 +221,7 @@ class KeptServer(Server):
             self.folder = Path(noted.read_text(encoding="utf-8"))
             self._settings = settings
             self.data = self.folder / "data"
-            self.bin = next(self.folder.glob("*/*/bin"))
+            self.bin = programs(18)
             return
         folder.chmod(0o755)  # it may run as another user
         tempfile.tempdir = str(folder)  # where a server makes its own

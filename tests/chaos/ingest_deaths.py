@@ -5,7 +5,6 @@ The backlog is known record by record, so that the database can be compared with
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -32,6 +31,7 @@ from tests.chaos.metered import check_sums
 from tests.chaos.sites import PostgresSite
 from tests.support import journals
 from tests.support.databases import Site, SqliteDatabase
+from tests.support.forked import forkserver
 from tests.support.rawhttp import until
 from tests.support.running import wait_for
 
@@ -197,7 +197,7 @@ def campaign(home: Path, *, kills: int, inside: int, seed: int = 1, site: Site |
     figures = Figures()
     chance = random.Random(seed)
     backlog = Backlog(home, site)
-    context = forkserver()
+    context = forkserver(__name__)
     while figures.kills < kills or figures.inside < inside:
         while backlog.waiting < WAITING:
             backlog.add()
@@ -212,7 +212,7 @@ def stubborn_campaign(home: Path, *, kills: int, site: Site | None = None) -> Fi
     figures = Figures()
     backlog = Backlog(home, site)
     backlog.add()
-    context = forkserver()
+    context = forkserver(__name__)
     finish(context, backlog)  # a first one, so that there is a database
     _add_some(backlog)
     faster = 0
@@ -248,12 +248,6 @@ def _one_stubborn_life(context: ForkServerContext, backlog: Backlog) -> bool:
         os.kill(pid, signal.SIGKILL)
         process.join()
         return inside
-
-
-def forkserver() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def finish(context: ForkServerContext, backlog: Backlog) -> None:

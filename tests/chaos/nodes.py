@@ -53,7 +53,15 @@ class Node:
     """One machine. `strict`: none of its requests may fail; else it is the one that dies."""
 
     def __init__(
-        self, folder: Path, site: PostgresSite, provider: Meter, upstream: str, *, workers: int = 1, strict: bool = True
+        self,
+        folder: Path,
+        site: PostgresSite,
+        provider: Meter,
+        upstream: str,
+        *,
+        pace: float,
+        workers: int = 1,
+        strict: bool = True,
     ) -> None:
         self.folder = folder
         folder.mkdir()
@@ -67,6 +75,7 @@ class Node:
         self._variables = {**sites.told(site), **_KEY}
         self._port = 0
         self._workers = workers
+        self._pace = pace
 
     def serving(self) -> AbstractContextManager[Running]:
         return serving(
@@ -92,7 +101,7 @@ class Node:
         crowd = stack.enter_context(
             Crowd(self._port, self._provider.finish.set, streams=1, uploads=1 - self.strict, name=name)
         )
-        askers = stack.enter_context(Askers(self._port, name, clients=2, strict=self.strict, pace=0.02))
+        askers = stack.enter_context(Askers(self._port, name, clients=2, strict=self.strict, pace=self._pace))
         stack.callback(self._note, askers, crowd)
         return askers, crowd
 
@@ -105,18 +114,25 @@ class Node:
 
 
 def campaign(
-    folder: Path, site: PostgresSite, *, deaths: int, answers: int = 100, pack: bool = True, seed: int = 1
+    folder: Path,
+    site: PostgresSite,
+    *,
+    deaths: int,
+    answers: int = 100,
+    pack: bool = True,
+    pace: float = 0.02,
+    seed: int = 1,
 ) -> Figures:
     """A node that dies, one with several ingests, and another; `answers` of each go by before each death, and `pack` is
-    what all nodes do at once in the end."""
+    what all nodes do at once in the end. `pace`: seconds between a client's requests."""
     figures = Figures()
     chance = random.Random(seed)
     provider = Meter()
     with RawUpstream(provider, deadline=PATIENCE) as upstream:
         nodes = [
-            Node(folder / "dies", site, provider, upstream.url, strict=False),
-            Node(folder / "shared", site, provider, upstream.url, workers=2),
-            Node(folder / "other", site, provider, upstream.url),
+            Node(folder / "dies", site, provider, upstream.url, strict=False, pace=pace),
+            Node(folder / "shared", site, provider, upstream.url, workers=2, pace=pace),
+            Node(folder / "other", site, provider, upstream.url, pace=pace),
         ]
         old = _store_old(nodes[1], site)
         with ExitStack() as stack:

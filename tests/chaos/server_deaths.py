@@ -19,6 +19,7 @@ from tests.chaos import ingest_deaths, sites
 from tests.chaos.copying import Catcher
 from tests.chaos.ingest_deaths import WAITING, Backlog
 from tests.chaos.sites import PostgresSite
+from tests.support.forked import forkserver
 from tests.support.running import alive, born, wait_for
 
 PATIENCE = 120.0
@@ -65,7 +66,7 @@ def campaign(home: Path, site: PostgresSite, *, deaths: int, seed: int = 1) -> F
     figures = Figures()
     chance = random.Random(seed)
     backlog = Backlog(home, site)
-    context = ingest_deaths.forkserver()
+    context = forkserver(ingest_deaths.__name__)
     with ingest_deaths.ingesting(context, backlog) as process:
         while figures.deaths < deaths:
             while backlog.waiting < WAITING:

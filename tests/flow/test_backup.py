@@ -20,8 +20,9 @@ import pytest
 
 from proxy.journal.writer import JournalWriter
 from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase, a_postgres
+from tests.support.here import run_here
 from tests.support.journals import Entry, append, exchange, worker
-from tests.support.running import ROOT, Running, environment, run_wiretape, serving, starting, wait_for
+from tests.support.running import ROOT, Running, environment, serving, starting, wait_for
 
 PAGE = (ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```sh (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -94,16 +95,17 @@ class Site:
         self.postgres = self.database = restored
         self.variables["WIRETAPE_DATABASE"] = restored.url
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_wiretape(self.folder, *arguments, variables=self.variables)
+    def run(self, *arguments: str) -> Any:
+        """What a command says as JSON."""
+        return json.loads(run_here(self.folder, *arguments, "--format", "json", variables=self.variables).out)
 
     def check(self) -> dict[str, Any]:
         """What `db check` finds."""
-        found: dict[str, Any] = json.loads(self.run("db", "check", "--format", "json").stdout)
+        found: dict[str, Any] = self.run("db", "check")
         return found
 
     def spent(self) -> Any:
-        return json.loads(self.run("spend", "--since", "2020-01-01", "--format", "json").stdout)
+        return self.run("spend", "--since", "2020-01-01")
 
     @contextmanager
     def ingest(self) -> Iterator[Running]:
@@ -179,7 +181,7 @@ class Traffic:
 
     def _run(self) -> None:
         number = 0
-        while not self._stop.wait(0.002):
+        while not self._stop.wait(0.01):
             number += 1
             append(self._writer, bought(number))
             self.done.append(number)

@@ -5,6 +5,7 @@ A test that wants one asks for the fixture `kind`, or for one that is made from 
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import sqlite3
@@ -177,10 +178,17 @@ def postgres_of(kind: str) -> postgres.Server:
     return postgres.server(_VERSIONS[kind])
 
 
+def kept_folder(name: str) -> Path:
+    """A folder for as long as this process lives."""
+    folder = tempfile.mkdtemp(prefix=f"wiretape-{name}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 @cache
 def template() -> Path:
     """A database file at this version's revision, to be copied: an upgrade takes longer than most tests."""
-    path = Path(tempfile.mkdtemp(prefix="wiretape-template-")) / "wiretape.db"
+    path = kept_folder("template") / "wiretape.db"
     engine = open_engine(f"sqlite:///{path}", create=True)
     upgrade(engine)
     engine.dispose()

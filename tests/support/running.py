@@ -9,6 +9,7 @@ with serving(tmp_path, config="[forward]\\nshutdown_grace = '1s'") as wiretape:
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import httpx2 as httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.status import Status, read_all
+from tests.support.databases import template
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -270,13 +272,19 @@ def serving(
     config: str = "",
     ports: Mapping[str, int] | None = None,
     variables: Mapping[str, str] | None = None,
+    upgraded: bool = False,
 ) -> Iterator[Running]:
     """`wiretape serve`, or another role's command, in `folder`, ready for requests.
 
     The home is `folder/home`. `arguments` follow the command's name, `config` is the text of its wiretape.toml, `ports`
     are those of `forward` and `console` (else free ones), `variables` more of the environment. Started twice in one
     folder it is the same home. When the block ends everything is stopped, whatever state it is in.
+
+    `upgraded`: the home has a database already, as after `wiretape db upgrade`; to make one takes an ingest as long as
+    all else that it begins with.
     """
+    if upgraded:
+        _put_database(folder / "home")
     chosen = {"forward": 0, "console": 0, **(ports or {})}
     more = {f"WIRETAPE_{section.upper()}__PORT": str(port) for section, port in chosen.items()}
     with starting(folder, command, *arguments, config=config, variables={**more, **(variables or {})}) as running:
@@ -310,6 +318,15 @@ def starting(
         yield running
     finally:
         running.clean_up()
+
+
+def _put_database(home: Path) -> None:
+    """The file of a home that has none yet, empty but for its tables, and nobody else's to read."""
+    home.mkdir(mode=0o700, exist_ok=True)
+    path = home / "wiretape.db"
+    if not path.exists():
+        path.touch(mode=0o600)
+        shutil.copyfile(template(), path)
 
 
 def _await_role(running: Running, role: str) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.chaos import ingest_deaths, sites
+from tests.support.forked import forkserver
 from tests.support.running import wait_for
 
 _SLOW = """CREATE SEQUENCE turns;
@@ -27,7 +28,7 @@ def test_nothing_is_stored_twice_or_lost(tmp_path: Path, seconds: float) -> None
     with sites.postgres_site() as site:
         backlog = ingest_deaths.Backlog(tmp_path / "home", site)
         backlog.add()
-        context = ingest_deaths.forkserver()
+        context = forkserver(ingest_deaths.__name__)
         ingest_deaths.finish(context, backlog)
         backlog.add()
         with psycopg.connect(site.server.conninfo(site.name), autocommit=True) as other:

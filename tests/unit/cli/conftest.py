@@ -13,6 +13,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 
 from proxy.__main__ import run
 from tests.support.databases import SQLITE, PostgresDatabase, SqliteDatabase
+from tests.support.forked import forked
 from tests.support.recordings import a_copy, recorded
 
 ROOT = Path(__file__).parents[3]
@@ -110,27 +112,41 @@ def wiretape(database: object, home: Path, capsysbinary: pytest.CaptureFixture[b
 
 
 @pytest.fixture
-def terminal(database: object, home: Path) -> Command:
-    """Run a command on a terminal; `out` is what it would show, both streams of it. `typed` is typed at once."""
+def terminal(database: object, home: Path, tmp_path: Path) -> Command:
+    """Run a command on a terminal; `out` is what it would show, both streams of it. `typed` is typed at once.
 
-    def command(*arguments: object, columns: int = 100, typed: bytes = b"") -> Ran:
+    `anew`: by an interpreter of its own, as a shell begins it.
+    """
+
+    def command(*arguments: object, columns: int = 100, typed: bytes = b"", anew: bool = False) -> Ran:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        call = [sys.executable, "-m", "proxy", "--home", str(home), *map(str, arguments)]
+        os.write(ours, typed)
+        words = ["--home", str(home), *map(str, arguments)]
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "FORCE_COLOR": "1"}
         variables.pop("COLUMNS", None)
-        child = subprocess.Popen(call, stdin=theirs, stdout=theirs, stderr=theirs, env=variables)
-        os.close(theirs)
-        try:
-            os.write(ours, typed)
-            shown = _all_of(ours)
-            return Ran(child.wait(30), shown.replace(b"\r\n", b"\n"), "")
-        finally:
-            child.kill()
-            child.wait()
-            os.close(ours)
+        with (
+            _started(theirs, words, tmp_path, variables) if anew else forked(theirs, words, tmp_path, variables) as end
+        ):
+            try:
+                shown = _all_of(ours)
+                return Ran(end(), shown.replace(b"\r\n", b"\n"), "")
+            finally:
+                os.close(ours)
 
     return command
+
+
+@contextmanager
+def _started(fd: int, words: list[str], folder: Path, variables: dict[str, str]) -> Iterator[Callable[[], int]]:
+    call = [sys.executable, "-m", "proxy", *words]
+    child = subprocess.Popen(call, stdin=fd, stdout=fd, stderr=fd, cwd=folder, env=variables)
+    os.close(fd)
+    try:
+        yield lambda: child.wait(30)
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _all_of(fd: int, seconds: float = 60.0) -> bytes:

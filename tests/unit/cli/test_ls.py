@@ -156,6 +156,13 @@ def test_the_table_fits_the_terminal(terminal: Command, ids: Ids, columns: int) 
     assert ("TARGET" in head) == (columns >= 200)
 
 
+def test_a_process_that_begins_anew_shows_the_same(terminal: Command, ids: Ids) -> None:
+    """All others on a terminal are forked off one that has the modules."""
+    began = terminal("ls", columns=140, anew=True)
+    assert began == terminal("ls", columns=140)
+    assert (began.code, len(began.lines)) == (0, 1 + len(ids))
+
+
 def test_a_full_page_says_how_the_next_one_is_had(terminal: Command, ids: Ids) -> None:
     assert f"--before {ids['lossy']}" in terminal("ls", "--limit", 2).text
 

@@ -98,7 +98,7 @@ def test_what_is_no_option_or_has_another_type_is_a_fault(settings: Settings) ->
     ("module", "unneeded"),
     [
         ("proxy.forward.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
-        ("proxy.ingest.run", ["typer", "alembic", "uvicorn", "proxy.config"]),
+        ("proxy.ingest.run", ["typer", "alembic", "uvicorn", "pydantic", "genai_prices", "proxy.config"]),
         ("proxy.console.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.ingest.attempt import DEATHS, Attempts, Place
+from tests.support.forked import forkserver
 from tests.support.journals import (
     DEADLINE,
     WORKER,
@@ -25,8 +25,7 @@ from tests.support.journals import (
 )
 from tests.unit.ingest import dying_ingest
 
-PROCESSES = multiprocessing.get_context("forkserver")  # whose processes have its modules already
-PROCESSES.set_forkserver_preload([dying_ingest.__name__])
+PROCESSES = forkserver(dying_ingest.__name__)
 TAPE = merged(exchange(1, chunks=[b"a", b"b", b"c"]), exchange(2))
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json as stdlib_json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -12,34 +15,57 @@ from hypothesis import strategies as st
 
 from proxy.exchange import HeaderList, Side
 from proxy.journal import record
-from tests.support.journals import WORKER, Entry, House, a_house, exchange, exchange_id, json, merged
+from tests.support.journals import WORKER, Entry, House, a_house, exchange, exchange_id, json, merged, worker
 
 KEY = exchange_id(1).hex.encode()
 BOUND = 2**63 - 1
 
 
-def with_payload(kind: bytes, payload: bytes) -> list[Entry]:
-    """Exchange 1, its record of a kind replaced (or one added where it has none)."""
-    entries = exchange(1, extras=True)
+def with_payload(kind: bytes, payload: bytes, number: int = 1) -> list[Entry]:
+    """An exchange, its record of a kind replaced (or one added where it has none)."""
+    entries = exchange(number, ordinal=1, extras=True)
     places = [place for place, entry in enumerate(entries) if entry.kind == kind]
     place = places[-1] if places else len(entries) - 1
-    return [*entries[:place], Entry(kind, KEY, entries[place].seq, 50, payload), *entries[place + 1 :]]
+    told = Entry(kind, exchange_id(number).hex.encode(), entries[place].seq, 50, payload)
+    return [*entries[:place], told, *entries[place + 1 :]]
 
 
-def changed(kind: bytes, **fields: Any) -> list[Entry]:
+def changed(kind: bytes, number: int = 1, **fields: Any) -> list[Entry]:
     """The same with fields of the record's own JSON replaced."""
-    (payload,) = [entry.payload for entry in exchange(1, extras=True) if entry.kind == kind][-1:]
-    return with_payload(kind, stdlib_json.dumps({**stdlib_json.loads(payload), **fields}).encode())
+    (payload,) = [entry.payload for entry in exchange(number, ordinal=1, extras=True) if entry.kind == kind][-1:]
+    return with_payload(kind, stdlib_json.dumps({**stdlib_json.loads(payload), **fields}).encode(), number)
+
+
+class Stored(NamedTuple):
+    """What became of a poisoned exchange, and of its journal."""
+
+    number: int
+    row: dict[str, Any]
+    journal: dict[str, Any]
+
+
+def store_all(house: House, made: Sequence[Callable[[int], list[Entry]]]) -> list[Stored]:
+    """Store the exchange of each, made of its number, beside an innocent one in a journal of their own.
+
+    A house for each would find no more, and take its time.
+    """
+    numbers = {worker(place): 2 * place + 1 for place in range(len(made))}
+    for make, (of, number) in zip(made, numbers.items(), strict=True):
+        house.record(merged(make(number), exchange(number + 1, ordinal=2)), of=of)
+    assert sorted(house.drain()) == sorted(numbers)
+    assert house.files == []
+    rows = {row["id"]: row for row in house.exchanges()}
+    journals = {UUID(bytes=bytes(row["worker"])): row for row in house.database.dicts("SELECT * FROM journals")}
+    for number in numbers.values():
+        innocent = rows[str(exchange_id(number + 1))]
+        assert (innocent["outcome"], innocent["lost_records"], len(house.body(number + 1))) == ("completed", 0, 2)
+    return [Stored(number, rows[str(exchange_id(number))], journals[of]) for of, number in numbers.items()]
 
 
 def store(house: House, entries: list[Entry]) -> dict[str, Any]:
     """Store exchange 1 beside an innocent one; its row."""
-    house.record(merged(entries, exchange(2)))
-    assert house.drain() == [WORKER]
-    assert house.files == []
-    innocent = house.exchange(2)
-    assert (innocent["outcome"], innocent["lost_records"], len(house.body(2))) == ("completed", 0, 2)
-    return house.exchange(1)
+    (stored,) = store_all(house, [lambda _: entries])
+    return stored.row
 
 
 # What cannot be read
@@ -62,14 +88,15 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("what", READ, ids=bytes.decode)
-@pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable(house: House, what: bytes, payload: bytes) -> None:
-    row = store(house, with_payload(what, payload))
-    assert row["lost_records"] == 1
-    assert row["outcome"] == ("interrupted" if what == record.END else "completed")
-    assert house.body(1) == [b"data: one\n\n", b"data: two\n\n"]
-    assert house.one("SELECT lost_records, stored FROM journals") == (1, 1 if what == record.REQUEST_HEAD else 2)
-    assert house.carrier.damage == 1
+def test_unreadable(house: House, what: bytes) -> None:
+    stored = store_all(house, [partial(with_payload, what, payload) for payload in UNREADABLE.values()])
+    for name, (number, row, journal) in zip(UNREADABLE, stored, strict=True):
+        assert row["lost_records"] == 1, name
+        assert row["outcome"] == ("interrupted" if what == record.END else "completed"), name
+        assert house.body(number) == [b"data: one\n\n", b"data: two\n\n"], name
+        counts = (1, 1 if what == record.REQUEST_HEAD else 2)
+        assert (journal["lost_records"], journal["stored"]) == counts, name
+    assert house.carrier.damage == len(UNREADABLE)
 
 
 @pytest.mark.parametrize("what", [b"tun", b"new", b"x"])
@@ -93,14 +120,14 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("what", "field"), NUMBERS)
-@pytest.mark.parametrize("number", HUGE)
-def test_integers_beyond_64_bits(house: House, what: bytes, field: str, number: int) -> None:
+def test_integers_beyond_64_bits(house: House, what: bytes, field: str) -> None:
     """They become the nearest that fits, or cost the one record that has them."""
-    row = store(house, changed(what, **{field: number}))
-    assert row["outcome"] == "completed"
-    assert row["lost_records"] in (0, 1)
-    assert house.body(1) == [b"data: one\n\n", b"data: two\n\n"]
-    assert abs(house.one("SELECT highest_ordinal FROM journals")) <= BOUND
+    made = [partial(changed, what, **{field: number}) for number in HUGE]
+    for huge, (number, row, journal) in zip(HUGE, store_all(house, made), strict=True):
+        assert row["outcome"] == "completed", huge
+        assert row["lost_records"] in (0, 1), huge
+        assert house.body(number) == [b"data: one\n\n", b"data: two\n\n"], huge
+        assert abs(journal["highest_ordinal"]) <= BOUND, huge
 
 
 @pytest.mark.parametrize("field", ["origin", "wire_end"])
@@ -131,18 +158,22 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize(("text", "kept"), TEXTS.values(), ids=TEXTS)
-def test_texts(house: House, text: str, kept: str) -> None:
+def test_texts(house: House) -> None:
     fields = ("upstream", "dialect", "method", "target", "http_version", "client", "credential", "session")
-    entries = changed(record.REQUEST_HEAD, **dict.fromkeys(fields, text), tags=[[text, text]], headers=[["A", text]])
-    end = changed(record.END, error=text)[-1]
-    row = store(house, [*entries[:-1], end])
-    assert (row["outcome"], row["lost_records"]) == ("completed", 0)
-    assert row["target"] == kept
-    assert (row["method"] or "") == kept[:256], "of what is a name 512 bytes count"
-    assert row["error"] == kept[:2048]
-    header = "SELECT value FROM headers WHERE exchange_id = ? AND side = 0"
-    assert house.query(header, exchange_id(1).bytes) == [(kept,)]
+
+    def made(text: str, number: int) -> list[Entry]:
+        told = dict.fromkeys(fields, text)
+        entries = changed(record.REQUEST_HEAD, number, **told, tags=[[text, text]], headers=[["A", text]])
+        return [*entries[:-1], changed(record.END, number, error=text)[-1]]
+
+    stored = store_all(house, [partial(made, text) for text, _ in TEXTS.values()])
+    for (name, (_, kept)), (number, row, _) in zip(TEXTS.items(), stored, strict=True):
+        assert (row["outcome"], row["lost_records"]) == ("completed", 0), name
+        assert row["target"] == kept, name
+        assert (row["method"] or "") == kept[:256], "of what is a name 512 bytes count"
+        assert row["error"] == kept[:2048], name
+        header = "SELECT value FROM headers WHERE exchange_id = ? AND side = 0"
+        assert house.query(header, exchange_id(number).bytes) == [(kept,)], name
 
 
 def test_every_byte_of_a_header(house: House) -> None:
@@ -203,10 +234,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COUNTER = iter(range(10**9))
 
 
-@settings(max_examples=40)
-@given(st.lists(st.tuples(st.sampled_from([*READ, b"tun", b"new"]), noise), min_size=1, max_size=12))
-def test_anything_at_all(folder: Path, kind: str, payloads: list[tuple[bytes, bytes]]) -> None:
-    entries = [Entry(kind, KEY, seq, seq, payload) for seq, (kind, payload) in enumerate(payloads)]
+records = st.lists(st.tuples(st.sampled_from([*READ, b"tun", b"new"]), noise), min_size=1, max_size=12)
+
+
+@settings(max_examples=15)
+@given(st.lists(records, min_size=2, max_size=6))
+def test_anything_at_all(folder: Path, kind: str, several: list[list[tuple[bytes, bytes]]]) -> None:
+    def made(payloads: list[tuple[bytes, bytes]], number: int) -> list[Entry]:
+        key = exchange_id(number).hex.encode()
+        return [Entry(kind, key, seq, seq, payload) for seq, (kind, payload) in enumerate(payloads)]
+
     with a_house(folder / str(next(COUNTER)), kind) as house:
-        row = store(house, entries)
-    assert row["outcome"] is not None
+        stored = store_all(house, [partial(made, payloads) for payloads in several])
+    assert all(row["outcome"] is not None for _, row, _ in stored)

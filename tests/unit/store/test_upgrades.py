@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -24,7 +23,7 @@ from proxy.store import schema
 from proxy.store.engine import check_version, open_engine
 from proxy.store.migrate import schema_differences, upgrade
 from proxy.store.schema_views import views
-from tests.support.databases import POSTGRES, POSTGRES_16, SQLITE, postgres_of
+from tests.support.databases import POSTGRES, POSTGRES_16, SQLITE, kept_folder, postgres_of
 from tests.support.running import PATIENCE, ROOT
 from tests.unit.store.old_database import ENDED, OPEN, Old, make, upgrade_to
 
@@ -39,7 +38,7 @@ FROZEN = "43a494211e1e42d2bf82ed36bce337901a337eb312bab2a282f83a78554f68da"
 @cache
 def _first(kind: str) -> Old:
     """A database at the first revision, to be copied."""
-    return make(kind, Path(tempfile.mkdtemp(prefix="wiretape-old-")), FIRST)
+    return make(kind, kept_folder("old"), FIRST)
 
 
 @pytest.fixture
