@@ -32,7 +32,7 @@ _TAGS = re.compile(r"\A/~[^/]*")
 
 @dataclass(slots=True)
 class Session:
-    """`cassette` is what it was opened with, `recorded` the exchanges that were recorded in it, in order."""
+    """`cassette` is what it was opened with, `recorded` the exchanges that were recorded in it, as they ended."""
 
     name: str
     mode: Mode
@@ -64,7 +64,7 @@ class Session:
         """What is to be kept of it: what it was opened with, unless all was recorded anew, and what was recorded; as
         lines with their ends. Raises WiretapeError where that cannot be had."""
         kept = [] if self.mode == "record" else self.cassette.tracks
-        fresh = [] if engine is None else list(_stored(engine, self.recorded, patience))
+        fresh = [] if engine is None else list(_stored(engine, sorted(self.recorded), patience))
         for line in lines([*kept, *fresh], self.cassette.rules):
             yield f"{line}\n"
 
