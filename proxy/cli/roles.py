@@ -85,6 +85,7 @@ def forward(  # noqa: PLR0913, PLR0917 - a flag is an argument
     if chosen.forward.workers > 1:
         raise typer.Exit(start.workers(chosen, listener))
     start.mention_proxies()
+    start.mention_keys(chosen)
     port = listener.getsockname()[1]
     own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
     process.run("forward", forward_values(chosen), own)

@@ -36,7 +36,7 @@ from proxy.cli.values import (
     playback_values,
     plays,
 )
-from proxy.config import Settings, fingerprint_key
+from proxy.config import Settings, fingerprint_key, loopback
 from proxy.errors import UsageError
 from proxy.status import read_all
 from proxy.store.engine import open_engine, shares
@@ -79,6 +79,7 @@ def everything(settings: Settings) -> int:
                 port = playback.getsockname()[1]
             welcome = _welcome(settings, data.getsockname()[1], console.getsockname()[1])
             mention_proxies()
+            mention_keys(settings)
             ingest = ingest_stage(ingest_values(settings, create=not existing), home, patience=DRAIN_TIMEOUT)
             last = Stage(tuple(roles), MARGIN, listeners=tuple(listeners))
             stages = [_forwards(settings, data, port), ingest, last]
@@ -139,6 +140,7 @@ def workers(settings: Settings, listener: socket.socket) -> int:
     fingerprint_key(settings.home, os.environ)
     addresses = base_urls(settings, listener.getsockname()[1])
     mention_proxies()
+    mention_keys(settings)
     stages = [_forwards(settings, listener)]
     return Supervisor(settings.home, "supervise", stages, environment(), lambda: show(addresses)).run()
 
@@ -167,6 +169,13 @@ def mention_proxies() -> None:
     if ignored:
         verb = "is" if len(ignored) == 1 else "are"
         _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
+
+
+def mention_keys(settings: Settings) -> None:
+    """Whoever reaches the data port uses the keys that are held here."""
+    if settings.held and not loopback(settings.forward.host):
+        names = ", ".join(settings.held)
+        _log.warning("the data port reaches beyond this machine: whoever reaches it spends on the key of %s", names)
 
 
 def _forwards(settings: Settings, listener: socket.socket, playback_port: int | None = None) -> Stage:
