@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.exchange import Change
 from proxy.forward.held import HeldKey
@@ -70,6 +72,13 @@ def test_googles_query(query: bytes, left: bytes) -> None:
     carried = GOOGLE.put_on(PLAIN, b"/v1beta/x" + query, b"/gemini/v1beta/x" + query, REDACTOR)
     assert carried.target == b"/v1beta/x" + left
     assert carried.change.target == (None if query == left else f"/gemini/v1beta/x{left.decode()}")
+
+
+@given(st.lists(st.sampled_from([b"key=a", b"k%65y=b", b"alt=sse", b"", b"=", b"KEY", b"key2=c"])))
+def test_what_is_no_key_stays_as_it_is(items: list[bytes]) -> None:
+    target = GOOGLE.put_on(PLAIN, b"/x?" + b"&".join(items), b"", REDACTOR).target
+    left = [item for item in items if item not in (b"key=a", b"k%65y=b", b"KEY")]
+    assert target.partition(b"?")[2] == b"&".join(left)
 
 
 def test_only_the_query_of_that_provider() -> None:
