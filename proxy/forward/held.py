@@ -5,6 +5,7 @@ Nothing of it is recorded but its fingerprint. Must not know who may use it: acc
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 from proxy.exchange import Change
 from proxy.forward.redact import CREDENTIAL_HEADERS, SUBPROTOCOL_SECRET, Redactor
 from proxy.wire.interface import RawHeaders
+
+_log = logging.getLogger("forward")
 
 _SUBPROTOCOLS = b"sec-websocket-protocol"
 # What clients of an upstream may send in the query, by the header that its own key goes into.
@@ -33,13 +36,20 @@ class Carried(NamedTuple):
     credential: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class HeldKey:
     """`header`, in lower case, is where the upstream reads its key, `scheme` what stands before it there."""
 
     header: bytes
     scheme: bytes
     secret: bytes = field(repr=False)
+    _refused: bool = field(default=False, init=False, repr=False)
+
+    def refused(self, upstream: str) -> None:
+        """The upstream answered 401: a client could think that of its own key, which it never saw. Logged once."""
+        if not self._refused:
+            self._refused = True
+            _log.warning("%s refused the key that is held for it (401): set the variable in its key_env anew", upstream)
 
     def put_on(self, headers: RawHeaders, target: bytes, asked: bytes, redactor: Redactor) -> Carried:
         """`target` is the upstream's, `asked` the client's. What the client sent in any place for a key is taken off:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Concatenate, ParamSpec
 
 from proxy.exchange import Change, Side, WireEnd
@@ -239,6 +240,8 @@ class Relay:
     @_guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
+        if self._destination.key is not None and response.status == HTTPStatus.UNAUTHORIZED:
+            self._destination.key.refused(self._destination.name)
         if not self._left:
             takes_trailers = self._client.request.takes_trailers
             passed = to_client(response, takes_trailers=takes_trailers)

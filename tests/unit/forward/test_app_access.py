@@ -210,6 +210,24 @@ def test_a_redirect_is_not_followed(stage: Stage) -> None:
         assert trap.peers == []
 
 
+def test_a_key_that_is_refused(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """The upstream's answer passes; whose key it means stands in the log, once."""
+
+    def refusing(peer: Peer) -> None:
+        peer.read_message()
+        peer.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+
+    with (
+        RawUpstream(refusing) as upstream,
+        serving(application(stage, upstream.port, key=HeldKey(b"x-api-key", b"", SECRET)), stage, OURS) as served,
+    ):
+        for _ in range(2):
+            answer = ask(served, POST, LOCAL, BODY)
+            assert (answer.status, answer.body) == (401, b"no")
+    said = [each for each in caplog.messages if "refused the key" in each]
+    assert said == ["o refused the key that is held for it (401): set the variable in its key_env anew"]
+
+
 # Pages that may ask
 
 
