@@ -26,6 +26,14 @@ ANSWER = json.dumps(
         "usage": USAGE,
     }
 ).encode()
+PLAYED = """
+[upstreams.played]
+url = '%s'
+key_env = 'MY_KEY'
+mode = 'playback_else_record'
+[playback]
+port = 0
+"""
 CALL = """
 import os, urllib.request
 request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", b'{"model":"gpt-4o-mini"}')
@@ -67,10 +75,10 @@ def config(url: str) -> str:
     )
 
 
-def ask(port: int, upstream: bytes) -> Message:
-    head = b"POST /%b/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer unused\r\n"
+def ask(port: int, upstream: bytes, host: bytes = b"localhost") -> Message:
+    head = b"POST /%b/v1/chat/completions HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer unused\r\n"
     with connect(port) as client:
-        return client.send(head % upstream, b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)).read_message()
+        return client.send(head % (upstream, host), b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)).read_message()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder, script = tmp_path_factory.mktemp("held"), Upstream()
     with (
         RawUpstream(script) as origin,
-        serving(folder, config=config(origin.url), variables={"MY_KEY": f"{KEY}\n"}) as wiretape,
+        serving(folder, config=config(origin.url) + PLAYED % origin.url, variables={"MY_KEY": f"{KEY}\n"}) as wiretape,
     ):
         original = ask(wiretape.port, b"openai").one("x-wiretape-exchange")
         assert original is not None
@@ -118,6 +126,20 @@ def test_spend_knows_it_from_what_clients_bring(place: Place) -> None:
     found = json.dumps(spent)
     assert len(held) == 1
     assert held.pop() in found
+
+
+def test_what_is_played_needs_none(place: Place) -> None:
+    """The upstream gets it for what is not recorded yet; a name that is not ours does not get so far."""
+    before = len(place.upstream.requests)
+    assert ask(place.wiretape.port, b"played", host=b"evil.example").status == 403
+    assert len(place.upstream.requests) == before
+    assert ask(place.wiretape.port, b"played").body == ANSWER
+    (came,) = place.upstream.requests[before:]
+    assert came.all("authorization") == [f"Bearer {KEY}".encode()]
+    place.wiretape.wait_stored(1)
+    again = ask(place.wiretape.port, b"~session=again/played")
+    assert (again.status, again.body, again.one("x-wiretape-recorded")) == (200, ANSWER, None)
+    assert len(place.upstream.requests) == before + 1
 
 
 def test_resend_needs_no_key(place: Place) -> None:
