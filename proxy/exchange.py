@@ -151,15 +151,20 @@ class Trailers(msgspec.Struct):
 
 
 class Change(msgspec.Struct, omit_defaults=True):
-    """What of the bytes was changed on the way; `kind` is `response_header_added` or `own_response`.
+    """What of the bytes was changed on the way; `kind` is `request_header_added`, `response_header_added` or
+    `own_response`.
 
-    `headers` are the added ones; for an own response all of them, with `status` and `body`.
+    `headers` are the added ones, behind all others; for an own response all of them, with `status` and `body`.
+    `removed` are the names, in lower case, of those that were taken off before; `target` is the client's as it was sent
+    on, where something was taken out of its query.
     """
 
     kind: str
     headers: HeaderList
     status: int | None = None
     body: str | None = None
+    removed: list[str] = []
+    target: str | None = None
 
 
 class Gap(msgspec.Struct, omit_defaults=True):

@@ -81,6 +81,8 @@ _KEY_VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vertex": ("VERTEX_ACCESS_TOKEN",),
     }
 )
+_AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_VERTEX = "aiplatform.googleapis.com"
 KEYLESS = frozenset(("demo", "ollama", "lmstudio", "vllm", "llamacpp"))
 """Upstreams that usually ask for no key."""
 
@@ -90,6 +92,18 @@ def key_variables(name: str) -> tuple[str, ...]:
     `OPENAI_API_KEY`; of one that is no preset `NAME_API_KEY`."""
     plain = re.sub(r"[^A-Z0-9]", "_", name.upper())
     return _KEY_VARIABLES.get(name, (f"{plain}_API_KEY",))
+
+
+def key_place(name: str, url: str, dialect: str) -> tuple[str, str]:
+    """The header, in lower case, that an upstream reads its key from, and what stands before the key there."""
+    host = urlsplit(url).hostname or ""
+    if dialect == "anthropic":
+        return "x-api-key", ""
+    if name == "azure" or host.endswith(_AZURE):
+        return "api-key", ""
+    if dialect == "gemini" and name != "vertex" and not host.endswith(_VERTEX):
+        return "x-goog-api-key", ""
+    return "authorization", "Bearer "
 
 
 def template_hint(name: str) -> str | None:

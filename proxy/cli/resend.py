@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from proxy import presets
 from proxy.cli import money, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, door, settings, store
 from proxy.cli.filters import usd_pico
+from proxy.cli.provider_keys import key_of
 from proxy.cli.show import ID_HELP
 from proxy.cli.upstreams import data_port
 from proxy.errors import UsageError
@@ -120,7 +121,8 @@ def _request(chosen: Settings, again: Original, to: str | None, model: str | Non
     upstream = chosen.upstreams.get(name)
     if upstream is not None and upstream.record == "none":
         raise UsageError(f"upstreams.{name}.record is none: of what is sent there nothing would be known")
-    return request(again, lambda: key_of(name, os.environ), move, model, edits)
+    held = upstream is not None and upstream.held  # then the data port has the key
+    return request(again, lambda: None if held else key_of(name, os.environ), move, model, edits)
 
 
 def _move(chosen: Settings, again: Original, to: str) -> Move:
@@ -137,19 +139,6 @@ def _move(chosen: Settings, again: Original, to: str) -> Move:
     before = chosen.upstreams.get(name)
     instead_of = presets.base_path(name, before.url if before is not None else "", was.dialect)
     return Move(to, presets.base_path(to, target.url, target.dialect), instead_of)
-
-
-def key_of(upstream: str, environ: Mapping[str, str]) -> str | None:
-    """The key of an upstream, None where it needs none. Raises UsageError that names the variable."""
-    names = presets.key_variables(upstream)
-    for name in names:
-        if key := environ.get(name, "").strip():
-            if not (key.isascii() and key.isprintable()):
-                raise UsageError(f"{name} is no key: it has characters that no header can have")
-            return key
-    if upstream in presets.KEYLESS:
-        return None
-    raise UsageError(f"the key for {upstream} is not recorded: set {' or '.join(names)}")
 
 
 def _run(

@@ -85,12 +85,13 @@ def forward(  # noqa: PLR0913, PLR0917 - a flag is an argument
     here.say(config, home, None, upstream)
     here.set("forward", host=host, port=port, workers=workers, allow_anonymous=allow_anonymous)
     chosen = _open(ctx, "forward")
-    from proxy.cli import start
+    from proxy.cli import ports, start
 
-    listener = start.listen_data(chosen)
+    listener = ports.listen_data(chosen)
     if chosen.forward.workers > 1:
         raise typer.Exit(start.workers(chosen, listener))
     start.mention_proxies()
+    start.mention_keys(chosen)
     port = listener.getsockname()[1]
     own = process.Own(listener, on_serving=lambda: start.show(start.base_urls(chosen, port)))
     process.run("forward", forward_values(chosen), own)
@@ -121,9 +122,9 @@ def console(
     here.say(config, home, None, None)
     here.set("console", host=host, port=port)
     chosen = _open(ctx, "console")
-    from proxy.cli import start
+    from proxy.cli import ports, start
 
-    listener = start.listen_console(chosen)
+    listener = ports.listen_console(chosen)
     url = start.console_url(chosen, listener.getsockname()[1])
     own = process.Own(listener, on_serving=lambda: start.show([f"console  {url}"]))
     process.run("console", console_values(chosen), own)
@@ -149,12 +150,12 @@ def playback(  # noqa: PLR0913, PLR0917 - a flag is an argument
     here.set("playback", host=host, port=port, fault=fault)
     chosen = _open(ctx, "playback")
     check_database_file(chosen.database)
-    from proxy.cli import start
+    from proxy.cli import ports, start
 
     if record:
         raise typer.Exit(start.recording_playback(chosen, lifeline))
     values = playback_values(chosen)
-    listener = start.listen_playback(chosen)
+    listener = ports.listen_playback(chosen)
     said = start.playback_urls(chosen, listener)
     held = None if lifeline is None else start.lifeline_of(lifeline)
     process.run("playback", values, process.Own(listener, held, lambda: start.show(said)))

@@ -253,6 +253,8 @@ def _change(row: ChangeRow) -> tuple[str, str]:
         return "unknown", row.data
     said = [] if change.status is None else [f"status {change.status}"]
     said += [f"{name}: {value}" for name, value in change.headers]
+    said += [f"without {name}" for name in change.removed]
+    said += [] if change.target is None else [f"target {change.target}"]
     said += [] if change.body is None else [change.body]
     return change.kind.replace("_", " "), "; ".join(said)
 

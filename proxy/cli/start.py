@@ -5,8 +5,6 @@ Must not know what a role does.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -14,11 +12,9 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -27,6 +23,7 @@ from proxy import __version__, presets
 from proxy.children import Former
 from proxy.cli.door import check_database_file
 from proxy.cli.handover import Address, Handover, Port, begin_anew
+from proxy.cli.ports import LISTEN, address_of, await_ingest, held, listen, listen_playback, number, port_of
 from proxy.cli.stages import MARGIN, environment, forward_stage, ingest_stage, role
 from proxy.cli.values import (
     DRAIN_TIMEOUT,
@@ -38,9 +35,8 @@ from proxy.cli.values import (
     playback_values,
     plays,
 )
-from proxy.config import Settings, fingerprint_key
+from proxy.config import Settings, fingerprint_key, loopback
 from proxy.errors import UsageError
-from proxy.status import read_all
 from proxy.store.engine import open_engine, shares
 from proxy.store.errors import DatabaseAway
 from proxy.store.migrate import upgrade
@@ -48,8 +44,6 @@ from proxy.supervise import Stage, Supervisor
 
 _log = logging.getLogger("serve")
 
-BACKLOG = 4096
-PREDECESSOR = 10.0  # seconds in which what a killed serve had started lets go of its port and lock
 LOCKED = 2.0  # seconds that the start waits for a locked database; ingest waits for as long as it takes
 SHOWN = ("openai", "anthropic", "gemini", "ollama", "demo")
 PROXY_VARIABLES = frozenset(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"))
@@ -61,20 +55,21 @@ def everything(settings: Settings, given: Handover | None = None) -> int:
     Raises UsageError, before anything is started.
     """
     home, given = settings.home, given or Handover()
-    with _held(home, given.lock) as lock, ExitStack() as open_ports:
+    with held(home, given.lock) as lock, ExitStack() as open_ports:
         fingerprint_key(home, os.environ)
         # Made by now, or known not to be there: one that is missing later was moved away, and is not made anew.
         existing = prepare_database(settings.database)
         if not shares(settings.database) and not given.formers:
-            _await_ingest(home)
-        ports = {name: _port_of(settings, name, given) for name in _served(settings)}
+            await_ingest(home)
+        ports = {name: port_of(settings, name, given) for name in _served(settings)}
         for each in ports.values():
             open_ports.enter_context(each.listener)
         given.close()
         stages = _stages(settings, ports, create=not existing, patient=bool(given.formers))
-        welcome = _welcome(settings, _number(ports["forward"]), _number(ports["console"]))
+        welcome = _welcome(settings, number(ports["forward"]), number(ports["console"]))
         again = bool(given.formers)
         mention_proxies()
+        mention_keys(settings)
 
         def ready() -> None:
             if again:
@@ -99,12 +94,12 @@ def _stages(settings: Settings, ports: dict[str, Port], *, create: bool, patient
     roles = [role("console", console_values(settings), ports["console"].listener)]
     playback = ports.get("playback")
     if playback is not None:
-        values = playback_values(settings, _number(ports["forward"]) if else_records(settings) else None)
+        values = playback_values(settings, number(ports["forward"]) if else_records(settings) else None)
         roles.append(role("playback", values, playback.listener))
     ingest = ingest_values(settings, create=create, patient=patient)
     last = tuple(port.listener for name, port in ports.items() if name != "forward")
     return [
-        _forwards(settings, ports["forward"].listener, None if playback is None else _number(playback)),
+        _forwards(settings, ports["forward"].listener, None if playback is None else number(playback)),
         ingest_stage(ingest, settings.home, patience=DRAIN_TIMEOUT),
         Stage(tuple(roles), MARGIN, listeners=last),
     ]
@@ -118,23 +113,8 @@ def check(settings: Settings, ours: Sequence[Address]) -> None:
     console_values(settings)
     playback_values(settings)
     for name in _served(settings):
-        if _address(settings, name) not in ours:
-            _LISTEN[name](settings).close()
-
-
-def _number(port: Port) -> int:
-    return int(port.listener.getsockname()[1])
-
-
-def _address(settings: Settings, name: str) -> Address:
-    here = getattr(settings, name)
-    return here.host, here.port
-
-
-def _port_of(settings: Settings, name: str, given: Handover) -> Port:
-    """The port that was handed over, if it is the one that is configured; else a new one. Raises UsageError."""
-    address = _address(settings, name)
-    return Port(address, given.take(name, address) or _LISTEN[name](settings))
+        if address_of(settings, name) not in ours:
+            LISTEN[name](settings).close()
 
 
 def recording_playback(settings: Settings, lifeline: Path | None) -> int:
@@ -151,7 +131,7 @@ def recording_playback(settings: Settings, lifeline: Path | None) -> int:
     existing = prepare_database(settings.database)
     with ExitStack() as open_ports:
         playback = open_ports.enter_context(listen_playback(settings))
-        data = open_ports.enter_context(_listen("127.0.0.1", 0, "data port", "forward"))
+        data = open_ports.enter_context(listen("127.0.0.1", 0, "data port", "forward"))
         port = playback.getsockname()[1]
         values = playback_values(recorded, data.getsockname()[1])
         stages = [
@@ -191,6 +171,7 @@ def workers(settings: Settings, listener: socket.socket) -> int:
     fingerprint_key(settings.home, os.environ)
     addresses = base_urls(settings, listener.getsockname()[1])
     mention_proxies()
+    mention_keys(settings)
     stages = [_forwards(settings, listener)]
     return Supervisor(settings.home, "supervise", stages, environment(), lambda: show(addresses)).run()
 
@@ -221,121 +202,17 @@ def mention_proxies() -> None:
         _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
 
 
+def mention_keys(settings: Settings) -> None:
+    """Whoever reaches the data port uses the keys that are held here."""
+    if settings.held and not loopback(settings.forward.host):
+        names = ", ".join(settings.held)
+        _log.warning("the data port reaches beyond this machine: whoever reaches it spends on the key of %s", names)
+
+
 def _forwards(settings: Settings, listener: socket.socket, playback_port: int | None = None) -> Stage:
     here = settings.forward
     values = forward_values(settings, playback_port)
     return forward_stage(values, listener, workers=here.workers, grace=here.shutdown_grace)
-
-
-# Ports and locks
-
-
-def listen_data(settings: Settings) -> socket.socket:
-    """The data port, bound. Raises UsageError."""
-    here = settings.forward
-    return _patiently(settings.home, "forward", lambda: _listen(here.host, here.port, "data port", "forward"))
-
-
-def listen_console(settings: Settings) -> socket.socket:
-    """The console's port, bound. Raises UsageError."""
-    here = settings.console
-    return _patiently(settings.home, "console", lambda: _listen(here.host, here.port, "console", "console"))
-
-
-def listen_playback(settings: Settings) -> socket.socket:
-    """Playback's port, bound. Raises UsageError."""
-    here = settings.playback
-    return _patiently(settings.home, "playback", lambda: _listen(here.host, here.port, "playback", "playback"))
-
-
-_LISTEN = {"forward": listen_data, "console": listen_console, "playback": listen_playback}
-
-
-class _Taken(UsageError):
-    """Somebody has it; who that is may be about to end."""
-
-
-def _listen(host: str, port: int, what: str, section: str) -> socket.socket:
-    setting = f"set {section}.port (WIRETAPE_{section.upper()}__PORT) to another, or to 0 for any free one"
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"the {what}'s host {host} cannot be used ({error.strerror}); set {section}.host") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise _Taken(f"the {what} {host}:{port} is in use by another program; {setting}") from None
-        hint = f"set {section}.host" if error.errno == errno.EADDRNOTAVAIL else setting
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"the {what} cannot listen on {host}:{port} ({reason}); {hint}") from None
-    return listener
-
-
-@contextmanager
-def _held(home: Path, held: int) -> Iterator[int]:
-    """The home, for one serve at a time: its lock, `held` if that is one. Raises UsageError that names the other."""
-    fd = held if held >= 0 else _open_lock(home / "serve.lock")
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise UsageError(
-                f"`wiretape serve` runs on {home} already (pid {pid}); stop it, or give this one a --home of its own"
-            ) from None
-        with suppress(OSError):  # a full disk is no reason not to begin
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _await_ingest(home: Path) -> None:
-    """Until no other ingest holds the home. Raises UsageError when one does not let go."""
-
-    def free() -> None:
-        fd = _open_lock(home / "ingest.lock")
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _Taken(f"another `wiretape ingest` stores the journals of {home}; stop it first") from None
-        finally:
-            os.close(fd)
-
-    _patiently(home, "ingest", free)
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(
-            f"{path} cannot be made or opened ({reason}); make room, or set home to a folder of yours"
-        ) from None
-
-
-_T = TypeVar("_T")
-
-
-def _patiently(home: Path, role: str, attempt: Callable[[], _T]) -> _T:
-    """Try again while what is in the way may be the rest of a serve that was killed. Raises UsageError."""
-    deadline = time.monotonic() + PREDECESSOR
-    while True:
-        try:
-            return attempt()
-        except _Taken:
-            if time.monotonic() > deadline or not any(each.alive and each.role == role for each in read_all(home)):
-                raise
-        time.sleep(0.1)
 
 
 # What is said

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import presets
 from proxy.cli import process
+from proxy.cli.provider_keys import held_key
 from proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ ELSE_RECORD = "playback_else_record"
 def forward_values(settings: Settings, playback_port: int | None = None) -> bytes:
     """What a forward worker is told; `playback_port` where it is not the configured one.
 
-    Raises UsageError for a key that cannot be read, and where playback cannot be found.
+    Raises UsageError for a key that cannot be read, a provider's key that is not there, and where playback cannot be
+    found.
     """
     from proxy.config import fingerprint_key
 
@@ -42,6 +44,8 @@ def forward_values(settings: Settings, playback_port: int | None = None) -> byte
             "fingerprint_key": fingerprint_key(settings.home, os.environ),
             "redact_headers": settings.record.redact_headers,
             "redact_query": settings.record.redact_query,
+            "hosts": _hosts(settings),
+            "cors_origins": settings.forward.cors_origins,
             "expose_id": settings.forward.expose_id,
             "strip_attribution": settings.forward.strip_attribution,
             "limits": _limits(settings),
@@ -54,6 +58,12 @@ def forward_values(settings: Settings, playback_port: int | None = None) -> byte
             "shutdown_grace": settings.forward.shutdown_grace,
         }
     )
+
+
+def _hosts(settings: Settings) -> list[str]:
+    """The names by which the data port may be asked besides loopback; a wildcard that it listens on is no name."""
+    here = settings.forward
+    return [*here.hosts, *([here.host] if presets.reachable(here.host).strip("[]") == here.host else [])]
 
 
 def _limits(settings: Settings) -> dict[str, object]:
@@ -83,6 +93,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "ca_file": upstream.ca_file,
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
+        "key": held_key(settings, name, os.environ),
     }
 
 

@@ -14,7 +14,7 @@ from proxy.config.settings import (
     UpstreamSettings,
     documented_keys,
 )
-from proxy.config.values import upstream_url
+from proxy.config.values import loopback, upstream_url
 
 __all__ = [
     "ConsoleSettings",
@@ -25,6 +25,7 @@ __all__ = [
     "documented_keys",
     "fingerprint_key",
     "load",
+    "loopback",
     "parse_upstream",
     "prepare_home",
     "upstream_url",

@@ -32,7 +32,7 @@ FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
 _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
-_SECRET = frozenset(("token", "database", "url"))  # what such a key holds is never quoted
+_SECRET = frozenset(("token", "database", "url", "key_env"))  # what such a key holds is never quoted
 
 
 @dataclass
@@ -222,8 +222,9 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
             clause = "must be text"
         case "value_error":
             clause = str(error["ctx"]["error"])
-        case "host" | "input" | "record" as name:  # a rule for a whole table, named for the key to look at
-            return (*key, name), error["msg"]
+        # A rule for a whole table, named for the key to look at.
+        case "host" | "input" | "record" | "key_env" | "forward.cors_origins" as name:
+            return (*key, *name.split(".")), error["msg"]
         case kind if kind.startswith("date"):
             clause = "must be a day such as 2026-01-31"
         case _:

@@ -29,12 +29,15 @@ from proxy.config.values import (
     Duration,
     DurationOrNever,
     Host,
+    HostNames,
     Names,
     OptionalCount,
     OptionalDuration,
     OptionalFile,
     OptionalRate,
     OptionalSize,
+    OptionalVariable,
+    PageOrigins,
     Size,
     Speed,
     Tag,
@@ -95,6 +98,15 @@ class ForwardSettings(_Section):
     allow_anonymous: bool = Field(
         default=False, description="Let the data port listen beyond this machine, for whoever reaches it."
     )
+    hosts: HostNames = Field(
+        default=(),
+        description="Names besides localhost by which the data port may be asked for upstreams with a `key_env`.",
+    )
+    cors_origins: PageOrigins = Field(
+        default=(),
+        description="Origins whose pages may ask the data port, such as http://localhost:3000, or `*` for all; others "
+        "are refused then.",
+    )
     strip_attribution: bool = Field(
         default=False,
         description="Take other gateways' attribution headers off; they are recorded as tags either way.",
@@ -146,6 +158,10 @@ class RecordSettings(_Section):
 class UpstreamSettings(_Section):
     url: UpstreamUrl = Field(description="Where requests go; required unless NAME is a preset.")
     dialect: Dialect = Field(default="openai", description="The wire format; a preset's name brings its own.")
+    key_env: OptionalVariable = Field(
+        default=None,
+        description="The environment variable of the key that its requests get, in the place of what clients send.",
+    )
     connect_timeout: OptionalDuration = Field(default=10.0, description="Longest wait for a connection.")
     first_byte_timeout: OptionalDuration = Field(
         default=None, description="Longest wait for the first byte of the response."
@@ -166,6 +182,17 @@ class UpstreamSettings(_Section):
         description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
         "(`playback_else_record`) the upstream for what was not recorded.",
     )
+
+    @property
+    def held(self) -> bool:
+        """Whether its requests get a key that is held here: those that are only played need none."""
+        return self.key_env is not None and self.mode != "playback"
+
+    @model_validator(mode="after")
+    def _keyed(self) -> UpstreamSettings:
+        if self.key_env is not None and self.url == presets.BUILT_IN:
+            raise PydanticCustomError("key_env", "is of no use: this upstream is part of wiretape, and asks for no key")
+        return self
 
     @model_validator(mode="after")
     def _recorded(self) -> UpstreamSettings:
@@ -302,6 +329,20 @@ class Settings(_Section):
     @field_serializer("database", when_used="json")
     def _shown_database(self, value: str) -> str:
         return without_password(value)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Settings:
+        if "*" in self.forward.cors_origins and self.held:
+            raise PydanticCustomError(
+                "forward.cors_origins",
+                "must name each origin where an upstream has a key_env, or any page could use that key",
+            )
+        return self
+
+    @property
+    def held(self) -> list[str]:
+        """The upstreams whose requests get a key that is held here."""
+        return [name for name, upstream in self.upstreams.items() if upstream.held]
 
     def without_secrets(self) -> dict[str, Any]:
         """Plain data for JSON, each value as it could be written in a file; secrets and passwords are starred out."""

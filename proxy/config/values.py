@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
+from proxy.mask import KEY_SHAPE
 from proxy.presets import BUILT_IN
 
 UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -32,6 +33,9 @@ _LONGEST = Decimal(3650 * 86400)  # what every clock, timer and poll can still h
 _LARGEST = Decimal(2**62)
 _RATE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e-[0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_ORIGIN = re.compile(r"\*|(([a-z][a-z0-9+.-]*)://(?:\[[0-9a-f:.]+\]|[a-z0-9_.-]+))(?::([0-9]{1,5}))?")
+_USUAL_PORTS = {"http": "80", "https": "443"}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SECRET = re.compile("pass|secret|scram", re.IGNORECASE)
 _POSTGRES = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://", re.IGNORECASE)  # the rest is for the store to understand
 
@@ -154,12 +158,45 @@ def _file(value: object, info: ValidationInfo) -> Path | None:
     return path
 
 
+def _items(value: object) -> list[str] | None:
+    """A list, None where it is none; in the environment its items stand between commas."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    fits = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return [*value] if isinstance(value, list | tuple) and fits else None
+
+
 def _names(value: object) -> tuple[str, ...]:
-    """A list; in the environment its names stand between commas."""
-    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(i, str) and re.fullmatch(r"[!-~]+", i) for i in items):
+    items = _items(value)
+    if items is None or not all(re.fullmatch(r"[!-~]+", item) for item in items):
         raise ValueError('must be a list of names such as ["x-my-key", "x-other-key"]')
     return tuple(items)
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    items = _items(value)
+    try:
+        return tuple(_host(item) for item in ([""] if items is None else items))
+    except ValueError:
+        raise ValueError('must be a list of host names without ports, such as ["wiretape.internal"]') from None
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    """As browsers write them: in lower case, without the port that a scheme has anyhow."""
+    items = _items(value)
+    found = [_ORIGIN.fullmatch(item.lower()) for item in items or ()]
+    if items is None or not all(found):
+        raise ValueError('must be a list of origins such as ["http://localhost:3000"], each a scheme and a host')
+    return tuple(item[1] if _USUAL_PORTS.get(item[2], "") == item[3] else item[0] for item in found if item)
+
+
+def _variable(value: object) -> str | None:
+    """The name of an environment variable. Never quotes what it refuses: it may be the key itself."""
+    if value is None or value == "none":
+        return None
+    if not isinstance(value, str) or not _VARIABLE.fullmatch(value) or KEY_SHAPE.search(value.encode()):
+        raise ValueError("must be the name of the environment variable that holds the key, not the key itself")
+    return value
 
 
 def _speed(value: object) -> float | None:
@@ -320,6 +357,11 @@ Tag = Annotated[
     PlainSerializer(lambda tag: None if tag is None else "=".join(tag), when_used="json"),
 ]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_hosts)]
+PageOrigins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
+OptionalVariable = Annotated[
+    str | None, BeforeValidator(_variable), PlainSerializer(lambda name: "none" if name is None else name)
+]
 Host = Annotated[str, BeforeValidator(_host)]
 TimeZone = Annotated[str, BeforeValidator(_zone)]
 UpstreamUrl = Annotated[str, BeforeValidator(upstream_url)]

@@ -11,6 +11,8 @@ import msgspec
 
 from proxy.wire.interface import ClientSide, RawHeaders, RequestError, UpstreamResponse
 
+NO_CONTENT = 204
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -26,10 +28,14 @@ class Answer:
         return HTTPStatus(self.status).phrase.encode()
 
     def body(self, dialect: str) -> bytes:
+        if self.status == NO_CONTENT:
+            return b""
         error = {"type": f"wiretape_{self.kind}", "message": self.message}
         return msgspec.json.encode(_SHAPES.get(dialect, _openai)(self.status, error))
 
     def head(self, body: bytes) -> RawHeaders:
+        if self.status == NO_CONTENT:
+            return self.headers
         return [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -103,6 +109,15 @@ def only_played(name: str) -> Answer:
     return Answer(403, "only_played", f"nothing is asked of {name}: its mode would have to be playback_else_record")
 
 
+def foreign_host() -> Answer:
+    text = "a key that is held here is for who asks by localhost, or by a name in forward.hosts: the Host is neither"
+    return Answer(403, "host_refused", text)
+
+
+def foreign_page() -> Answer:
+    return Answer(403, "origin_refused", "pages of this origin may not ask here: forward.cors_origins does not name it")
+
+
 def too_large(limit: int) -> Answer:
     return Answer(413, "request_too_large", f"the request body is over max_request_body ({limit} bytes)")
 
@@ -139,9 +154,9 @@ def internal(place: str) -> Answer:
 
 def send(client: ClientSide, answer: Answer, body: bytes, *more: tuple[bytes, bytes]) -> None:
     """Answer a request ourselves."""
-    head = client.request.method == b"HEAD"
-    client.start(UpstreamResponse(answer.status, answer.reason, [*answer.head(body), *more], bodiless=head))
-    if not head:
+    bodiless = client.request.method == b"HEAD" or answer.status == NO_CONTENT
+    client.start(UpstreamResponse(answer.status, answer.reason, [*answer.head(body), *more], bodiless=bodiless))
+    if not bodiless:
         client.write(body)
     client.end([])
     client.flush()

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 
 import msgspec
 
@@ -119,25 +120,28 @@ class App:
         return b"".join(lines), body
 
     def _turn_away(self, answer: Answer) -> Answer:
-        self.turned_away[answer.kind] += 1
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            self.turned_away[answer.kind] += 1
         return answer
 
     def _answer(self, client: ClientSide, answer: Answer, dialect: str) -> None:
         client.attach(Deaf())
-        answers.send(client, answer, answer.body(dialect))
+        answers.send(client, answer, answer.body(dialect), *self._policy.access.page(client.request.headers))
 
     def _open(self, client: ClientSide) -> Relay:
         """Everything that is decided before the first byte moves. Raises TurnedAway."""
         asked = client.request
         plan = self._planner.plan(asked)
         destination = plan.destination
-        limit = self._policy.rules.max_request_body
+        rules = plan.rules
+        limit = rules.max_request_body
         if limit is not None and asked.length is not None and asked.length > limit:
             raise TurnedAway(answers.too_large(limit), destination.dialect)
         kind = Unrecorded if plan.record == "none" else Recorder
         head = plan.recorded(asked, client.address)
         recorder = kind(self._recording, self._ids.next_number(), head, coded=plan.coded, now=time.perf_counter_ns)
-        rules = self._policy.rules
+        if plan.change is not None:
+            recorder.change(plan.change)
         relay = Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         try:
             relay.begin()

@@ -58,6 +58,7 @@ NO_TRAILERS = HOP_BY_HOP | {b"content-length", b"host", b"trailer"}
 
 OURS = b"x-wiretape-"
 _NOT_FOR_PLAYBACK = frozenset((b"x-wiretape-session", b"x-wiretape-record"))
+_OF_PAGES = frozenset((b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site"))
 ATTRIBUTION_PREFIXES = (b"helicone-", b"x-litellm-", b"x-portkey-", b"cf-aig-")
 
 
@@ -122,6 +123,11 @@ def for_playback(headers: RawHeaders) -> RawHeaders:
     return [
         header for header in headers if _KINDS[header[0]] is _Kind.OURS and header[0].lower() not in _NOT_FOR_PLAYBACK
     ]
+
+
+def without_page(headers: RawHeaders) -> RawHeaders:
+    """Without what a browser says of the page that asks."""
+    return [header for header in headers if header[0].lower() not in _OF_PAGES]
 
 
 def to_client(response: UpstreamResponse, *, takes_trailers: bool) -> UpstreamResponse:

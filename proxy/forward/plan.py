@@ -10,18 +10,19 @@ import difflib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from proxy import passes
-from proxy.exchange import HeaderList, Origin, RequestHead
+from proxy.exchange import Change, HeaderList, Origin, RequestHead
 from proxy.forward import answers, headers, routes
 from proxy.forward.answers import Answer
 from proxy.forward.attribution import session_in_path, wishes
-from proxy.forward.policy import Policy, stricter
+from proxy.forward.policy import Policy, Rules, stricter
 from proxy.forward.recorder import is_coded
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import BadTags, BadTarget, Destination, Route, route
 from proxy.wire.fields import ByName
-from proxy.wire.interface import ClientRequest, UpstreamRequest
+from proxy.wire.interface import ClientRequest, RawHeaders, UpstreamRequest
 from proxy.wire.request import encode_head
 
 _IS_PASS = ByName(lambda name: name == passes.HEADER)
@@ -58,6 +59,8 @@ class Plan:
     tags: HeaderList
     origin: int
     replay_of: str | None
+    rules: Rules
+    change: Change | None  # of the request's head
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
         """The request as it goes to the upstream."""
@@ -89,6 +92,15 @@ class Plan:
             self.origin,
             self.replay_of,
         )
+
+
+class _Onward(NamedTuple):
+    """The head that goes to the upstream. `credential` is whom it is billed to if not the client."""
+
+    headers: RawHeaders
+    target: bytes
+    change: Change | None = None
+    credential: str | None = None
 
 
 class Planner:
@@ -133,8 +145,16 @@ class Planner:
         return self._make(replace(asked, headers=kept, length_at=at), self._live)
 
     def _make(self, asked: ClientRequest, destinations: dict[bytes, Destination]) -> Plan:
+        access = self._policy.access
+        preflight = access.preflight(asked)
+        if preflight is not None:
+            raise TurnedAway(preflight)
         found = self._route(asked, destinations)
         destination = found.destination
+        refusal = access.refusal(asked, guarded=destination.guarded)
+        if refusal is not None:
+            raise TurnedAway(refusal, destination.dialect)
+        page = access.page(asked.headers)
         try:
             wished = wishes(asked.headers)
         except BadTags as error:
@@ -145,22 +165,17 @@ class Planner:
         redactor = self._redactor
         tags, in_path = session_in_path(found.tags)
         session = in_path if wished.session is None else wished.session
-        passed = headers.to_upstream(asked, destination.host, strip_attribution=self._policy.strip_attribution)
+        onward = self._onward(asked, found, session, known_page=bool(page))
         place = asked.length_at
         shown = redactor.headers(asked.headers)
-        target = found.target
-        if destination.whole:
-            target = asked.target
-            passed += headers.for_playback(asked.headers)
-            passed += [] if session is None else [(b"x-wiretape-session", session.encode("utf-8", "replace"))]
-        before, after = encode_head(asked.method, target, passed), b""
+        before, after = encode_head(asked.method, onward.target, onward.headers), b""
         if place >= 0:
             before, after = _cut_out(before, asked.headers[place])
         resent = wished.replay_of is not None and destination.origin == Origin.LIVE
         return Plan(
             destination=destination,
             record=record,
-            target=target,
+            target=onward.target,
             before=before,
             after=after,
             method=asked.method.decode(),
@@ -169,12 +184,28 @@ class Planner:
             length_at=place,
             shows_length=place >= 0 and shown[place][1].encode("latin-1") == asked.headers[place][1],
             coded=is_coded(shown),
-            credential=redactor.credential(asked.headers, asked.target),
+            credential=onward.credential or redactor.credential(asked.headers, asked.target),
             session=None if session is None else redactor.text(session),
             tags=[(redactor.text(name), redactor.text(value)) for name, value in (*tags, *wished.tags)],
             origin=Origin.RESEND if resent else destination.origin,
             replay_of=wished.replay_of,
+            rules=replace(self._policy.rules, page=page) if page else self._policy.rules,
+            change=onward.change,
         )
+
+    def _onward(self, asked: ClientRequest, found: Route, session: str | None, *, known_page: bool) -> _Onward:
+        destination = found.destination
+        passed = headers.to_upstream(asked, destination.host, strip_attribution=self._policy.strip_attribution)
+        if destination.whole:
+            if known_page:
+                # Playback answers no pages, for it does not know which may ask.
+                passed = headers.without_page(passed)
+            passed += headers.for_playback(asked.headers)
+            passed += [] if session is None else [(b"x-wiretape-session", session.encode("utf-8", "replace"))]
+            return _Onward(passed, asked.target)
+        if destination.key is not None:
+            return _Onward(*destination.key.put_on(passed, found.target, asked.target, self._redactor))
+        return _Onward(passed, found.target)
 
     def _route(self, asked: ClientRequest, destinations: dict[bytes, Destination]) -> Route:
         if asked.method in _REFUSED_METHODS:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from proxy.forward.access import Access
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says about relaying."""
+    """What the configuration says about relaying. `page`: the headers by which the page that asks may read the
+    response, none where no page asks."""
 
     expose_id: bool
     max_request_body: int | None
+    page: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Policy:
     record_bodies: bool
     strip_attribution: bool
     templates: dict[str, str]
+    access: Access = field(default_factory=Access)
 
 
 def stricter(one: str, other: str) -> str:

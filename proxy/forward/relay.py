@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Concatenate, ParamSpec
 
 from proxy.exchange import Change, Side, WireEnd
-from proxy.forward import answers
+from proxy.forward import added, answers
 from proxy.forward.answers import Answer
 from proxy.forward.headers import for_trailers, to_client
 from proxy.forward.policy import Rules
@@ -36,7 +37,6 @@ from proxy.wire.interface import (
 _log = logging.getLogger("forward")
 P = ParamSpec("P")
 
-ID_HEADER = "x-wiretape-exchange"
 EARLY_HIGH = 256 * 1024  # bytes of a body that wait for a connection, above which the client is not read
 
 
@@ -240,10 +240,12 @@ class Relay:
     @_guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
+        if self._destination.key is not None and response.status == HTTPStatus.UNAUTHORIZED:
+            self._destination.key.refused(self._destination.name)
         if not self._left:
             takes_trailers = self._client.request.takes_trailers
             passed = to_client(response, takes_trailers=takes_trailers)
-            self._add_id(passed.headers)
+            added.add(passed.headers, self._recorder, self._rules)
             self._client.start(passed, takes_trailers)
 
     @_guarded
@@ -251,7 +253,7 @@ class Relay:
         self._record_head(response)
         self._tunnel = Tunnel(asyncio.get_running_loop(), self._too_silent)
         headers = list(response.headers)
-        self._add_id(headers)
+        added.add(headers, self._recorder, self._rules)
         self._client.tunnel(UpstreamResponse(response.status, response.reason, headers, bodiless=True))
 
     @_guarded
@@ -327,11 +329,6 @@ class Relay:
         reason = self._redactor.text(response.reason.decode("latin-1"))
         self._recorder.response_head(response.status, reason, self._redactor.headers(response.headers))
 
-    def _add_id(self, headers: RawHeaders) -> None:
-        if self._rules.expose_id:
-            self._recorder.change(Change("response_header_added", [(ID_HEADER, self._recorder.id)]))
-            headers.append((ID_HEADER.encode(), self._recorder.id.encode()))
-
     def _half_over(self, tunnel: Tunnel) -> None:
         if tunnel.half_over():
             self._conclude(WireEnd.UPSTREAM_END)
@@ -375,7 +372,7 @@ class Relay:
                 self._client.abort()
             return
         body = answer.body(self._destination.dialect)
-        more = [(ID_HEADER.encode(), self._recorder.id.encode())] if self._rules.expose_id else []
+        more = added.of_ours(self._recorder, self._rules)
         text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in (*answer.head(body), *more)]
         self._recorder.change(Change("own_response", text, answer.status, body.decode()))
         self._conclude(wire_end, error)

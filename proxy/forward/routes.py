@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 
+from proxy.forward.held import HeldKey
 from proxy.wire.interface import Upstream
 
 MAX_TAGS = 32
@@ -39,6 +40,12 @@ class Destination:
     drain: bool  # read on when the client leaves
     whole: bool = False  # it gets the target as it came, tags and name and all
     live: Destination | None = None  # in its place for who brings a pass
+    key: HeldKey | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a request may lead to a key of ours, at once or by way of playback."""
+        return self.key is not None or (self.live is not None and self.live.key is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,10 @@ import uvloop
 from proxy import passes
 from proxy.errors import UsageError
 from proxy.exchange import ExchangeIds, Origin
+from proxy.forward.access import Access
 from proxy.forward.app import App
 from proxy.forward.demo import DemoUpstream
+from proxy.forward.held import HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
@@ -44,7 +46,8 @@ class UpstreamOptions:
     """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
-    playback sends on with a pass does.
+    playback sends on with a pass does. `key` is a key that is held here: the header that it goes into, what stands
+    before it there, and itself.
     """
 
     name: str
@@ -56,6 +59,7 @@ class UpstreamOptions:
     ca_file: Path | None = None
     playback: tuple[str, int] | None = None
     else_record: bool = False
+    key: tuple[str, str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Options:
     fingerprint_key: bytes
     redact_headers: tuple[str, ...] = ()
     redact_query: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     expose_id: bool = True
     strip_attribution: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -124,6 +130,7 @@ def _live(options: UpstreamOptions) -> Destination:
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
+        key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
     )
 
 
@@ -165,6 +172,7 @@ class _Worker:
                 options.record_bodies,
                 options.strip_attribution,
                 options.templates,
+                Access(options.hosts, options.cors_origins),
             ),
             self._problem,
             partial(passes.take, options.home),

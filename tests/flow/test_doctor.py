@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.here import run_here
-from tests.support.rawhttp import Ended, Message, Peer, RawUpstream
+from tests.support.rawhttp import IDLE, Ended, Message, Peer, RawUpstream
 from tests.support.running import serving
 
 Doctor = Callable[..., tuple[int, Any]]
@@ -92,7 +92,10 @@ def test_what_was_not_understood_is_listed(tmp_path: Path, doctor: Doctor) -> No
             peer.send(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n%s" % (status, body))
 
     targets = ["/v1/fine_tuning/jobs/ftjob-a1b2c3", "/v1/fine_tuning/jobs/ftjob-d4e5f6?x=1", "/nothing", "/%1B[m"]
-    with RawUpstream(answer) as origin, serving(tmp_path, "--upstream", f"openai={origin.url}") as wiretape:
+    with (
+        RawUpstream(answer, deadline=IDLE) as origin,
+        serving(tmp_path, "--upstream", f"openai={origin.url}") as wiretape,
+    ):
         for target in targets:
             wiretape.client.get(wiretape.base_url("openai") + target)
         wiretape.wait_stored(len(targets))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rawhttp import Ended, Peer, RawUpstream
+from tests.support.rawhttp import IDLE, Ended, Peer, RawUpstream
 from tests.support.running import PATIENCE, environment
 
 TESTS = '''
@@ -98,7 +98,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         except Ended:
             return
 
-    with RawUpstream(answer) as provider:
+    with RawUpstream(answer, deadline=IDLE) as provider:
         folder = tmp_path_factory.mktemp("suite")
         temporary = folder / "tmp"
         temporary.mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from tests.support.rawhttp import DEADLINE, Ended, Peer, RawUpstream, connect
+from tests.support.rawhttp import DEADLINE, IDLE, Ended, Peer, RawUpstream, connect
 from tests.support.running import PATIENCE, ROOT, Running, serving, wait_for
 
 EVENT = b"data: %d\n\n"
@@ -73,7 +73,7 @@ def config_of(url: str) -> str:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("reload")
     upstream = Upstream()
-    with RawUpstream(upstream) as origin, serving(folder, config=config_of(origin.url)) as wiretape:
+    with RawUpstream(upstream, deadline=IDLE) as origin, serving(folder, config=config_of(origin.url)) as wiretape:
         yield Place(wiretape, upstream, origin.url, folder / "wiretape.toml")
         upstream.go_on.release(100)
         assert wiretape.stop() == 0
@@ -112,7 +112,7 @@ def test_another_version_takes_over(tmp_path: Path) -> None:
     package = installed(tmp_path)
     upstream = Upstream()
     with (
-        RawUpstream(upstream) as origin,
+        RawUpstream(upstream, deadline=IDLE) as origin,
         serving(tmp_path, config=config_of(origin.url), variables={"PYTHONPATH": str(package)}) as wiretape,
         connect(wiretape.port, deadline=4 * DEADLINE) as client,
     ):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.here import Ran, run_here
-from tests.support.rawhttp import Ended, Message, Peer, RawUpstream, connect
+from tests.support.rawhttp import IDLE, Ended, Message, Peer, RawUpstream, connect
 from tests.support.running import Running, files_of, serving
 
 OLD, NEW, OTHER = "sk-old-0123456789abcdefghijk", "sk-new-0123456789abcdefghijk", "sk-other-0123456789abcdefghi"
@@ -79,7 +79,7 @@ class Place(NamedTuple):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("resend")
     script = Upstream()
-    with RawUpstream(script) as origin:
+    with RawUpstream(script, deadline=IDLE) as origin:
         config = FAST + "".join(
             f"[upstreams.{name}]\nurl = '{origin.url}{path}'\ndialect = '{dialect}'\n"
             for name, path, dialect in (

@@ -18,7 +18,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-DEADLINE = 20.0  # seconds for a single step; only a defect ever takes so long
+DEADLINE, IDLE = 20.0, 300.0  # seconds for a step, which only a defect takes; that a kept connection may wait
 _BLOCK = 65536
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close with RST
 

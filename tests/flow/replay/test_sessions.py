@@ -9,7 +9,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.playing import playing
-from tests.support.rawhttp import Ended, Peer, RawUpstream, connect
+from tests.support.rawhttp import IDLE, Ended, Peer, RawUpstream, connect
 from tests.support.running import PATIENCE
 
 EVENTS = [b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n' % number for number in range(3)]
@@ -62,7 +62,10 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     upstream = Upstream()
     folder = tmp_path_factory.mktemp("sessions")
-    with RawUpstream(upstream) as origin, playing(folder, "--record", "--upstream", f"openai={origin.url}") as url:
+    with (
+        RawUpstream(upstream, deadline=IDLE) as origin,
+        playing(folder, "--record", "--upstream", f"openai={origin.url}") as url,
+    ):
         server = Server(url, upstream)
         with server.client:
             yield server

@@ -15,7 +15,7 @@ import pytest
 
 from proxy.status import read_all
 from tests.support.here import run_here
-from tests.support.rawhttp import Ended, Peer, RawUpstream
+from tests.support.rawhttp import IDLE, Ended, Peer, RawUpstream
 from tests.support.running import ROOT, environment, serving, starting, wait_for
 
 CALL = """
@@ -71,7 +71,7 @@ def nobody_is_left(folder: Path) -> None:
 
 
 def test_calls_are_recorded_and_summed_up(tmp_path: Path) -> None:
-    with RawUpstream(provider) as origin:
+    with RawUpstream(provider, deadline=IDLE) as origin:
         words = [
             "--upstream",
             f"openai={origin.url}",
@@ -189,7 +189,7 @@ def test_a_signal_reaches_the_command_once(tmp_path: Path, signum: signal.Signal
 
 def test_beside_a_serve_of_the_same_home(tmp_path: Path) -> None:
     """Its ingest stores what the command's forward recorded."""
-    with RawUpstream(provider) as origin, serving(tmp_path) as wiretape:
+    with RawUpstream(provider, deadline=IDLE) as origin, serving(tmp_path) as wiretape:
         ran = run(tmp_path, "--upstream", f"openai={origin.url}", "--", sys.executable, "-c", CALL)
         assert (ran.returncode, ran.stdout) == (0, b"hello\n")
         assert b"recorded: 1 exchange, 1,000 tokens in, 500 out" in ran.stderr
@@ -200,7 +200,7 @@ def test_beside_a_serve_of_the_same_home(tmp_path: Path) -> None:
 
 def test_two_at_once(tmp_path: Path) -> None:
     """Each says what its own command took."""
-    with RawUpstream(provider) as origin:
+    with RawUpstream(provider, deadline=IDLE) as origin:
         words = [
             sys.executable,
             "-m",
@@ -271,7 +271,7 @@ def test_what_was_recorded_answers_the_command(tmp_path: Path) -> None:
         asked.append(None)
         provider(peer)
 
-    with RawUpstream(counted) as upstream:
+    with RawUpstream(counted, deadline=IDLE) as upstream:
         (tmp_path / "wiretape.toml").write_text(
             f"[upstreams.openai]\nurl = '{upstream.url}'\nmode = 'playback_else_record'\n"
         )

@@ -10,9 +10,8 @@ import re
 import threading
 from pathlib import Path
 
-from tests.support.rawhttp import DEADLINE, Ended, Message, Peer, RawUpstream, chunked
+from tests.support.rawhttp import DEADLINE, IDLE, Ended, Message, Peer, RawUpstream, chunked
 
-IDLE = 300.0  # seconds that a kept connection may wait for its next request
 DATA = Path(__file__).parents[2] / "data" / "sdk"
 KINDS = {
     b"/v1/chat/completions": "openai-chat",

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable
 
 from tests.flow.secrets.marks import SHAPES, Mint
-from tests.support.rawhttp import Ended, Message, Peer, RawUpstream, chunked
+from tests.support.rawhttp import IDLE, Ended, Message, Peer, RawUpstream, chunked
 
-IDLE = 300.0  # seconds that a kept connection may wait for its next request
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,9 @@ import uvicorn
 import uvloop
 
 from proxy.exchange import End, Origin, WireEnd
+from proxy.forward.access import Access
 from proxy.forward.app import App
+from proxy.forward.held import HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination
@@ -46,10 +49,12 @@ def application(
     limit: int | None = None,
     expose_id: bool = False,
     ready: Callable[[], str | None] = lambda: None,
+    access: Access | None = None,
+    key: HeldKey | None = None,
 ) -> App:
     """With one upstream, `o`, at a port."""
-    policy = Policy(Rules(expose_id, limit), record_bodies=True, strip_attribution=False, templates={"azure": "a name"})
-    destinations = {b"o": destination(port, drain=drain)}
+    policy = Policy(Rules(expose_id, limit), True, False, {"azure": "a name"}, access or Access())
+    destinations = {b"o": replace(destination(port, drain=drain), key=key)}
     return App(destinations, stage.recording, Redactor(b"k" * 32), policy, ready)
 
 

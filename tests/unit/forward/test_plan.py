@@ -1,11 +1,17 @@
-"""What a plan hands on of our own headers: to playback what it needs, to anybody else nothing."""
+"""What a plan hands on of our own headers: to playback what it needs, to anybody else nothing; and a key that is held
+here: to its upstream alone, also where playback sends on what it has no recording of."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from proxy import passes
 from proxy.exchange import Origin
-from proxy.forward.plan import Planner
+from proxy.forward.access import Access
+from proxy.forward.held import HeldKey
+from proxy.forward.plan import Planner, TurnedAway
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
 from proxy.wire.interface import ClientRequest
@@ -41,3 +47,51 @@ def test_playback_hears_of_session_and_fault() -> None:
 
 def test_an_upstream_hears_of_neither() -> None:
     assert b"x-wiretape" not in head_at("o")
+
+
+# Keys that are held here
+
+KEYED = replace(LIVE, key=HeldKey(b"authorization", b"Bearer ", b"held"))
+ELSE = replace(PLAYED, name="e", live=KEYED)
+PAGE = b"http://localhost:3000"
+
+
+def keyed() -> Planner:
+    policy = replace(POLICY, access=Access((), [PAGE.decode()]))
+    return Planner({b"o": LIVE, b"k": KEYED, b"e": ELSE}, Redactor(b"k" * 32), policy, admit=lambda _: True)
+
+
+def planned(upstream: str, *headers: tuple[bytes, bytes]) -> bytes:
+    asked = ClientRequest(b"POST", f"/{upstream}/v1/x".encode(), "1.1", list(headers))
+    return keyed().plan(asked).request(asked).head
+
+
+LOCAL = (b"Host", b"localhost")
+A_PASS = (passes.HEADER, b"p")
+
+
+def test_only_its_own_upstream_gets_it() -> None:
+    assert planned("k", LOCAL).endswith(b"\r\nauthorization: Bearer held\r\n\r\n")
+    assert b"held" not in planned("o", LOCAL)
+
+
+def test_playback_does_not_get_it() -> None:
+    assert b"held" not in planned("e", LOCAL)
+    assert b"authorization: Bearer held" in planned("e", LOCAL, A_PASS)
+
+
+@pytest.mark.parametrize("more", [(), (A_PASS,)])
+@pytest.mark.parametrize("headers", [((b"Host", b"evil.example"),), (LOCAL, (b"Origin", b"https://evil.example"))])
+def test_playback_leads_nobody_to_it(
+    headers: tuple[tuple[bytes, bytes], ...], more: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    """It sends on in its own name, so who asks is looked at before."""
+    with pytest.raises(TurnedAway):
+        planned("e", *headers, *more)
+
+
+def test_playback_answers_a_page_that_may_ask() -> None:
+    head = planned("e", LOCAL, (b"Origin", PAGE), (b"Sec-Fetch-Site", b"cross-site"), (b"sec-fetch-mode", b"cors"))
+    assert b"origin" not in head.lower()
+    assert b"sec-fetch" not in head.lower()
+    assert b"Origin: " + PAGE in planned("o", LOCAL, (b"Origin", PAGE))
