@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from uuid import UUID
 
@@ -151,15 +151,39 @@ class Trailers(msgspec.Struct):
 
 
 class Change(msgspec.Struct, omit_defaults=True):
-    """What of the bytes was changed on the way; `kind` is `response_header_added` or `own_response`.
+    """What of the bytes was changed on the way.
 
-    `headers` are the added ones; for an own response all of them, with `status` and `body`.
+    `kind` is `response_header_added` or `response_header_removed` (`headers` are those); `own_response`, all of which
+    are `headers`, `status` and `body`; `own_interim`, a 1xx of ours; or of a transformation (forward/transform.py):
+    `usage_asked`, `usage_withheld`, `usage_refused`.
+
+    With a `side` its body was changed: `taken` bytes of it, from byte `at` of what came on, gave place to `put`; and
+    `headers` stand where those of their names stood, or at the end. `usage_refused` takes back what was changed of the
+    request before: `status`, `headers` and `body` answered that, and it was sent again as it came.
     """
 
     kind: str
     headers: HeaderList
     status: int | None = None
     body: str | None = None
+    side: int | None = None
+    at: int = 0
+    taken: int = 0
+    put: str = ""
+
+
+def as_passed(body: bytes, changes: Iterable[Change], side: Side) -> bytes:
+    """What of a side's body was passed on, from all that came and the exchange's changes in order. What was never
+    passed on, because the exchange was given up or its client had left, is not told by them."""
+    edits: list[Change] = []
+    for change in changes:
+        if change.side == side:
+            edits.append(change)
+        elif change.kind == "usage_refused" and side == Side.REQUEST:
+            edits.clear()
+    for edit in sorted(edits, key=lambda edit: edit.at, reverse=True):
+        body = body[: edit.at] + edit.put.encode() + body[edit.at + edit.taken :]
+    return body
 
 
 class Gap(msgspec.Struct, omit_defaults=True):

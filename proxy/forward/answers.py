@@ -103,8 +103,8 @@ def only_played(name: str) -> Answer:
     return Answer(403, "only_played", f"nothing is asked of {name}: its mode would have to be playback_else_record")
 
 
-def too_large(limit: int) -> Answer:
-    return Answer(413, "request_too_large", f"the request body is over max_request_body ({limit} bytes)")
+def too_large(limit: int, name: str = "max_request_body") -> Answer:
+    return Answer(413, "request_too_large", f"the request body is over {name} ({limit} bytes)")
 
 
 def cannot_record(reason: str) -> Answer:
