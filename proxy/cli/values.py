@@ -46,6 +46,7 @@ def forward_values(settings: Settings, playback_port: int | None = None) -> byte
             "strip_attribution": settings.forward.strip_attribution,
             "limits": _limits(settings),
             "max_request_body": settings.forward.max_request_body,
+            "transform_limit": settings.forward.transform_limit,
             "record_bodies": settings.record.bodies,
             "max_recorded_body": settings.record.max_recorded_body,
             "max_journal": settings.record.max_journal,
@@ -81,6 +82,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "drain": upstream.on_client_leave == "drain",
         "record": upstream.record,
         "ca_file": upstream.ca_file,
+        "ask_usage": upstream.stream_usage == "ask" and presets.may_be_asked_for_usage(upstream.url),
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
     }

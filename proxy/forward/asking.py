@@ -141,7 +141,7 @@ class AskingRelay(Relay):
             self._doubted = response
         else:
             self._asked_body = None
-            if self._left or response.bodiless or headers.media_type(response.headers) != b"text/event-stream":
+            if self._left or not _is_stream(response):
                 super().on_head(response)
             else:
                 self._sieved(response)
@@ -238,6 +238,13 @@ class AskingRelay(Relay):
             self._record_head(response)
             for data in self._doubts:
                 self._recorder.response_chunk(data)
+
+
+def _is_stream(response: UpstreamResponse) -> bool:
+    """Whether it is one of server-sent events that can be looked into."""
+    if response.bodiless or response.status // 100 != 2:
+        return False
+    return headers.media_type(response.headers) == b"text/event-stream"
 
 
 def _text(raw: RawHeaders) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from proxy.forward.demo import DemoUpstream
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
-from proxy.forward.routes import Destination
+from proxy.forward.routes import Destination, Wish
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
 from proxy.wire.interface import Timeouts, Upstream
@@ -44,7 +44,7 @@ class UpstreamOptions:
     """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
-    playback sends on with a pass does.
+    playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams.
     """
 
     name: str
@@ -54,6 +54,7 @@ class UpstreamOptions:
     drain: bool
     record: str
     ca_file: Path | None = None
+    ask_usage: bool = False
     playback: tuple[str, int] | None = None
     else_record: bool = False
 
@@ -74,6 +75,7 @@ class Options:
     strip_attribution: bool = False
     limits: Limits = field(default_factory=Limits)
     max_request_body: int | None = None
+    transform_limit: int = 8 * 2**20
     record_bodies: bool = True
     max_recorded_body: int | None = None
     max_journal: int | None = None
@@ -102,10 +104,11 @@ def destination(options: UpstreamOptions) -> Destination:
 
 
 def _live(options: UpstreamOptions) -> Destination:
+    wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
         demo = DemoUpstream()
         return Destination(
-            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain
+            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain, usage=wish
         )
     parts = urlsplit(options.url)
     assert parts.hostname is not None, "the configuration checks URLs"
@@ -124,6 +127,7 @@ def _live(options: UpstreamOptions) -> Destination:
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
+        usage=wish,
     )
 
 
@@ -161,7 +165,7 @@ class _Worker:
             self._recording,
             Redactor(options.fingerprint_key, options.redact_headers, options.redact_query),
             Policy(
-                Rules(options.expose_id, options.max_request_body),
+                Rules(options.expose_id, options.max_request_body, options.transform_limit),
                 options.record_bodies,
                 options.strip_attribution,
                 options.templates,
