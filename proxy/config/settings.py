@@ -184,9 +184,7 @@ class UpstreamSettings(_Section):
     @model_validator(mode="after")
     def _askable(self) -> UpstreamSettings:
         if self.stream_usage == "ask" and self.dialect != "openai":
-            raise PydanticCustomError(
-                "stream_usage", "can be `ask` only where the dialect is openai: leave it out, others are not asked"
-            )
+            raise PydanticCustomError("stream_usage", "can be `ask` only where the dialect is openai; leave it out")
         return self
 
 

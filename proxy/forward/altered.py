@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from proxy.exchange import Change, End, Side, WireEnd
+from proxy.exchange import Change, End, ResponseHead, Side, WireEnd
 from proxy.forward.recorder import Recorder
 from proxy.journal.writer import JournalError
 from proxy.jsontext import Splice
+from proxy.mask import BodyMask
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -21,6 +22,12 @@ class AlteredRecorder(Recorder):
     """A Recorder for one exchange whose bodies may be changed on the way."""
 
     _out: _Hash | None = None  # of what of the response was passed on; None while that is all that came
+    _masked = False
+    _keeps_bodies = True
+
+    def begin(self) -> None:
+        self._keeps_bodies = self._head is None or self._head.record == "all"
+        super().begin()
 
     def request_altered(self, change: Change, splice: Splice, body: bytes) -> None:
         """The whole request goes as `body`."""
@@ -28,9 +35,12 @@ class AlteredRecorder(Recorder):
         self.change(change)
         self._request.passed = hashlib.sha256(body)
 
-    def request_restored(self, change: Change) -> None:
-        """It goes again, as it came."""
-        self.change(change)
+    def request_restored(self, kind: str, refusal: ResponseHead, error: bytes) -> None:
+        """It goes again as it came, since it was refused with this error. That is recorded as a body would be."""
+        mask = BodyMask()
+        kept = mask.feed(error)[: self._recording.max_body].decode(errors="replace")
+        self._masked |= mask.masked
+        self.change(Change(kind, refusal.headers, refusal.status, kept if self._keeps_bodies else None))
         self._request.passed = None
 
     def response_alters(self) -> None:
@@ -66,6 +76,7 @@ class AlteredRecorder(Recorder):
 
     def _ending(self, end: tuple[WireEnd, str | None, int]) -> End:
         ending = super()._ending(end)
+        ending.masked |= self._masked
         if self._out is not None:
             out = self._out.copy()
             for data in self._going:

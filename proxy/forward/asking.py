@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from proxy.exchange import Change, Side, WireEnd
+from proxy.exchange import Change, ResponseHead, Side, WireEnd
 from proxy.forward import answers, headers, transform
 from proxy.forward.altered import AlteredRecorder
 from proxy.forward.answers import Answer
@@ -19,7 +19,6 @@ from proxy.forward.redact import Redactor
 from proxy.forward.relay import Relay, guarded
 from proxy.forward.routes import Destination
 from proxy.forward.transform import UsageSieve
-from proxy.mask import BodyMask
 from proxy.wire.interface import ClientSide, RawHeaders, Upload, UpstreamError, UpstreamRequest, UpstreamResponse
 
 _log = logging.getLogger("forward")
@@ -122,10 +121,8 @@ class AskingRelay(Relay):
         assert self._asked_body is not None, "only what was changed is refused for it"
         body, self._asked_body = self._asked_body, None
         self._upstream = None  # it may carry somebody else's exchange already
-        shown = self._redactor.headers(refusal.headers)
-        self._recorder.request_restored(
-            Change("usage_refused", shown, refusal.status, BodyMask().feed(error).decode(errors="replace"))
-        )
+        shown = ResponseHead(refusal.status, self._redactor.headers(refusal.headers))
+        self._recorder.request_restored("usage_refused", shown, error)
         self._recorder.commit()
         self._request = self._plain
         self._upload = Upload(body, complete=True, trailers=self._upload.trailers)
@@ -137,14 +134,14 @@ class AskingRelay(Relay):
     def on_head(self, response: UpstreamResponse) -> None:
         if self._asked_body is None:
             super().on_head(response)
-        elif response.status in _REFUSALS:
+        elif response.status in _REFUSALS and not self._left:
             self._doubted = response
         else:
             self._asked_body = None
-            if self._left or not _is_stream(response):
-                super().on_head(response)
-            else:
+            if _is_stream(response):
                 self._sieved(response)
+            else:
+                super().on_head(response)
 
     @guarded
     def on_chunk(self, data: bytes) -> None:
@@ -152,7 +149,7 @@ class AskingRelay(Relay):
             self._doubts.append(data)
             if sum(map(len, self._doubts)) > transform.LONGEST_ERROR:
                 self._believe(self._doubted)
-        elif self._sieve is not None and not self._left:
+        elif self._sieve is not None:
             self._recorder.response_chunk(data)
             self._pass(self._sieve, self._sieve.feed(data))
         else:
@@ -205,14 +202,15 @@ class AskingRelay(Relay):
         if removed:
             self._recorder.change(Change("response_header_removed", _text(removed)))
             passed.headers = [header for header in passed.headers if header[0].lower() not in _OF_ALL_BYTES]
-        self._add_id(passed.headers)
-        self._client.start(passed, takes_trailers)
+        if not self._left:
+            self._add_id(passed.headers)
+            self._client.start(passed, takes_trailers)
 
     def _pass(self, sieve: UsageSieve, data: bytes) -> None:
         for at, size in sieve.withheld:
             self._recorder.response_withheld("usage_withheld", at, size)
         sieve.withheld.clear()
-        if data:
+        if data and not self._left:
             self._recorder.passes(data)
             self._client.write(data)
 
@@ -220,7 +218,7 @@ class AskingRelay(Relay):
         """Nothing more comes: what is held back is for the client."""
         if self._doubted is not None:
             self._believe(self._doubted)
-        elif self._sieve is not None and not self._left:
+        elif self._sieve is not None:
             self._pass(self._sieve, self._sieve.finish())
 
     def _believe(self, response: UpstreamResponse) -> None:
@@ -232,8 +230,9 @@ class AskingRelay(Relay):
 
     def _take_down_unheard(self) -> None:
         """Record what is doubted, which nobody is going to hear."""
-        response, self._doubted, self._asked_body = self._doubted, None, None
-        if response is not None and not self._left:
+        response, self._doubted = self._doubted, None
+        if response is not None:
+            self._asked_body = None
             self._recorder.withhold(Side.RESPONSE)
             self._record_head(response)
             for data in self._doubts:

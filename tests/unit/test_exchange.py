@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.exchange import End, ExchangeIds, Gap, Outcome, RequestHead, Side, WireEnd, id_time_us, outcome
+from proxy.exchange import (
+    Change,
+    End,
+    ExchangeIds,
+    Gap,
+    Outcome,
+    RequestHead,
+    Side,
+    WireEnd,
+    as_passed,
+    id_time_us,
+    outcome,
+)
 
 NOW = 1_726_900_000_123_456  # microseconds since 1970
 
@@ -117,3 +129,17 @@ def test_outcomes() -> None:
     ]
     changed = {each for each in WireEnd if outcome(each) != outcome(each, terminated=True)}
     assert changed == {WireEnd.CLIENT_LEFT}
+
+
+def test_what_was_passed_on_is_made_of_what_came() -> None:
+    changes = [
+        Change("usage_asked", [], side=Side.REQUEST, at=2, taken=1, put="ü"),
+        Change("response_header_added", [("a", "b")]),
+        Change("usage_withheld", [], side=Side.RESPONSE, at=1, taken=2),
+        Change("usage_withheld", [], side=Side.RESPONSE, at=4, taken=1),
+    ]
+    assert as_passed(b"abcd", changes, Side.REQUEST) == "abüd".encode()
+    assert as_passed(b"abcdefg", changes, Side.RESPONSE) == b"adfg"
+    refused = [*changes, Change("usage_refused", [], 400, "{}")]
+    assert as_passed(b"abcd", refused, Side.REQUEST) == b"abcd"
+    assert as_passed(b"abcdefg", refused, Side.RESPONSE) == b"adfg"

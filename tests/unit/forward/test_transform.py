@@ -3,6 +3,7 @@ cut."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.forward import transform
 from proxy.forward.transform import LONGEST_EVENT, UsageSieve
+from tests.support.streams import names, streams
 
 ASKED = b'"stream_options":{"include_usage":true}'
 
@@ -223,6 +225,18 @@ def test_any_cutting_of_anything_gives_the_same(came: bytes, places: list[int]) 
         out, again = sieved(pieces)
         assert out == whole
         assert without(came, again) == whole
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith(("openai-chat", "vllm", "llamacpp-t"))])
+def test_recorded_streams(name: str) -> None:
+    came = streams()[name].body
+    if came[:2] == b"\x1f\x8b":
+        came = gzip.decompress(came)
+    events = re.split(rb"(?<=\n\n)|(?<=\r\n\r\n)", came)
+    wanted = b"".join(
+        event for event in events if not re.search(rb'"choices": ?\[\]', event) or b'"usage":' not in event
+    )
+    assert sieved(cut(came, list(range(0, len(came), 11)))) == (wanted, sieved([came])[1])
 
 
 def test_nothing_is_held_that_is_known_to_pass() -> None:
