@@ -172,18 +172,29 @@ class Change(msgspec.Struct, omit_defaults=True):
     put: str = ""
 
 
-def as_passed(body: bytes, changes: Iterable[Change], side: Side) -> bytes:
-    """What of a side's body was passed on, from all that came and the exchange's changes in order. What was never
-    passed on, because the exchange was given up or its client had left, is not told by them."""
+def as_passed(pieces: Iterable[bytes], changes: Iterable[Change], side: Side) -> list[bytes]:
+    """What of each piece of a side's body was passed on, from all that came and the exchange's changes in order. What
+    was never passed on, because the exchange was given up or its client had left, is not told by them."""
     edits: list[Change] = []
     for change in changes:
         if change.side == side:
             edits.append(change)
         elif change.kind == "usage_refused" and side == Side.REQUEST:
             edits.clear()
-    for edit in sorted(edits, key=lambda edit: edit.at, reverse=True):
-        body = body[: edit.at] + edit.put.encode() + body[edit.at + edit.taken :]
-    return body
+    edits.sort(key=lambda edit: edit.at)
+    edits.reverse()  # the first is taken off the end
+    passed = []
+    end = gone = 0
+    for data in pieces:
+        begin, end = end, end + len(data)
+        kept = b""
+        at = max(begin, gone)
+        while edits and edits[-1].at < end:
+            edit = edits.pop()
+            kept += data[at - begin : max(edit.at - begin, 0)] + edit.put.encode()
+            at = gone = max(at, edit.at + edit.taken)
+        passed.append(kept + data[at - begin :])
+    return passed
 
 
 class Gap(msgspec.Struct, omit_defaults=True):

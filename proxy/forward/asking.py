@@ -6,6 +6,7 @@ bytes say is transform.py's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -120,13 +121,14 @@ class AskingRelay(Relay):
             _log.warning("%s refuses stream_options with status %d: it is not asked for usage", name, refusal.status)
         assert self._asked_body is not None, "only what was changed is refused for it"
         body, self._asked_body = self._asked_body, None
-        self._upstream = None  # it may carry somebody else's exchange already
+        self._upstream = None  # the first may carry somebody else's exchange already
         shown = ResponseHead(refusal.status, self._redactor.headers(refusal.headers))
         self._recorder.request_restored("usage_refused", shown, error)
         self._recorder.commit()
         self._request = self._plain
         self._upload = Upload(body, complete=True, trailers=self._upload.trailers)
-        super().start()
+        # On a new connection: many close theirs behind an error, and then nobody would know whether this was read.
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     # The response
 
@@ -157,11 +159,18 @@ class AskingRelay(Relay):
 
     @guarded
     def on_data(self, data: bytes) -> None:
-        if self._doubted is None and self._sieve is None:
-            super().on_data(data)
-        else:
+        sieve = self._sieve
+        if sieve is not None:
+            self._recorder.response_chunk(data)
+            self._pass(sieve, sieve.feed(data))
+            self._recorder.commit()
+            if not self._left:
+                self._client.flush()
+        elif self._doubted is not None:
             self.on_chunk(data)
             self.flush()
+        else:
+            super().on_data(data)
 
     @guarded
     def on_end(self, trailers: RawHeaders) -> None:

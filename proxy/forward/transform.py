@@ -90,7 +90,8 @@ def _size(text: str) -> int:
 
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|)")
 _NEAR = 64  # bytes that what _CHOSEN finds has at most
-# Neither can be in the event that is looked for, so that what has them need not be held any longer.
+_TOLD = re.compile(rb'"usage"(?!:null)')  # is in each event that is looked for
+# Neither can be in one, so that what has them need not be held any longer.
 _CHOSEN = re.compile(rb'"choices"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\[[ \t\r\n]{0,16}[^\] \t\r\n]')
 _NO_OBJECT = re.compile(rb"data: ?[^ \t\r\n{]")
 
@@ -209,11 +210,11 @@ class UsageSieve:
 
 def _plain(data: bytes) -> bool:
     """Whether it is whole events of which none can say the usage: the most there is."""
-    return data.endswith(b"\n\n") and b'"usage"' not in data
+    return data.endswith(b"\n\n") and _TOLD.search(data) is None
 
 
 def _is_usage(event: bytes) -> bool:
-    if b'"usage"' not in event:
+    if _TOLD.search(event) is None:
         return False
     lines = [line[1] for line in _LINE.finditer(event)]
     values = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]

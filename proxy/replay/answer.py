@@ -5,14 +5,13 @@ Must not know how it is played.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from proxy.exchange import Change, Side, WireEnd
+from proxy.exchange import Change, Side, WireEnd, as_passed
 from proxy.store import Connection, Engine, read
 from proxy.store.engine import reading
 from proxy.store.rows import Exchange, Pairs
@@ -58,41 +57,26 @@ def is_playable(exchange: Exchange) -> bool:
     return exchange.wire_end in {WireEnd.UPSTREAM_END, WireEnd.UPSTREAM_ERROR}
 
 
-class Heard(NamedTuple):
-    """What of a recorded response its client got, where that is not all."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What of a recorded response its client got, by what was changed of it: no more is played to another."""
 
-    withheld: list[tuple[int, int]]  # where pieces of the body begin and end
-    removed: frozenset[str]  # headers, in small letters
+    changes: Sequence[Change] = ()
 
     def headers(self, pairs: Pairs) -> Pairs:
-        return [(name, value) for name, value in pairs if name.lower() not in self.removed]
+        removed = [each.headers for each in self.changes if each.kind == "response_header_removed"]
+        names = {name.lower() for headers in removed for name, _ in headers}
+        return [(name, value) for name, value in pairs if name.lower() not in names]
 
-    def chunks(self, chunks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        if not self.withheld:
-            return list(chunks)
-        found = []
-        end = 0
-        for at_us, data in chunks:
-            begin, end = end, end + len(data)
-            kept, at = b"", begin
-            for first, behind in self.withheld:
-                if at < behind and first < end:
-                    kept += data[at - begin : max(first, at) - begin]
-                    at = min(behind, end)
-            kept += data[at - begin :]
-            if kept:
-                found.append((at_us, kept))
-        return found
+    def chunks(self, chunks: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        got = as_passed([data for _, data in chunks], self.changes, Side.RESPONSE)
+        return [(at_us, data) for (at_us, _), data in zip(chunks, got, strict=True) if data]
 
 
 def heard(connection: Connection, exchange: Exchange) -> Heard:
-    """What a client is to be played is what a client got: it asked for no more."""
     if exchange.response_out_hash is None:
-        return Heard([], frozenset())
-    changes = [_change(row.data) for row in read.changes(connection, exchange.id)]
-    withheld = sorted((each.at, each.at + each.taken) for each in changes if each.side == Side.RESPONSE)
-    removed = [name for each in changes if each.kind == "response_header_removed" for name, _ in each.headers]
-    return Heard(withheld, frozenset(map(str.lower, removed)))
+        return Heard()
+    return Heard([_change(row.data) for row in read.changes(connection, exchange.id)])
 
 
 def _change(data: str) -> Change:

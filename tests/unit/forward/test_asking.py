@@ -27,7 +27,7 @@ from tests.unit.forward.asking import (
     post,
     scene,
 )
-from tests.unit.forward.serving import HOST
+from tests.unit.forward.serving import HOST, STOCK
 from tests.unit.forward.tape import Stage, body_of, decoded
 
 
@@ -145,6 +145,14 @@ def test_a_client_of_http_1_0(stage: Stage) -> None:
         head, _, body = here.client.send(post(PLAIN, line=line)).read_to_end().partition(b"\r\n\r\n")
         assert b"ransfer-" not in head
         assert body == WORD + WORD + DONE
+        here.holds(ASKING, WORD + WORD + DONE)
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("server", STOCK)
+def test_behind_another_server(stage: Stage, server: str) -> None:
+    with scene(stage, Answers(answer(STREAM, EVENTS)), server=server) as here:
+        assert here.ask().body == WORD + WORD + DONE
         here.holds(ASKING, WORD + WORD + DONE)
 
 

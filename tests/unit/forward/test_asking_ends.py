@@ -51,7 +51,7 @@ def test_a_refusal_is_not_for_the_client(stage: Stage, length: bool, caplog: pyt
         assert [each.kind for each in here.changes] == ["usage_asked", "usage_refused"]
         assert here.ask().body == WORD + DONE
         assert not here.wish.on
-        assert len(here.upstream.peers) == 1
+        assert len(here.upstream.peers) == 2
     first, again, later = upstream.requests
     assert [each.body for each in upstream.requests] == [ASKING, PLAIN, PLAIN]
     assert first.headers != again.headers

@@ -102,9 +102,9 @@ SOME_JSON = st.recursive(
 def test_the_request_means_the_same_but_for_the_field(
     more: dict[str, object], options: dict[str, object] | None, ascii_only: bool, indent: int | None
 ) -> None:
-    plain = {**more, "stream": True}
-    if options is not None:
-        plain["stream_options"] = options
+    plain = {**more, "stream": True, "stream_options": options}
+    if options is None:
+        del plain["stream_options"]
     body = json.dumps(plain, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     found = transform.ask(body)
     if found is None:
