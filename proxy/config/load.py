@@ -222,9 +222,7 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
             clause = "must be text"
         case "value_error":
             clause = str(error["ctx"]["error"])
-        case (
-            "host" | "input" | "record" | "stream_usage" as name
-        ):  # a rule for a whole table, named for the key to look at
+        case "host" | "input" | "record" | "stream_usage" as name:  # a rule for a whole table, named for its key
             return (*key, name), error["msg"]
         case kind if kind.startswith("date"):
             clause = "must be a day such as 2026-01-31"
