@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from uuid import UUID
 
@@ -151,12 +151,18 @@ class Trailers(msgspec.Struct):
 
 
 class Change(msgspec.Struct, omit_defaults=True):
-    """What of the bytes was changed on the way; `kind` is `request_header_added`, `response_header_added` or
-    `own_response`.
+    """What of the bytes was changed on the way.
 
-    `headers` are the added ones, behind all others; for an own response all of them, with `status` and `body`.
+    `kind` is `request_header_added`, `response_header_added` or `response_header_removed` (`headers` are those, added
+    ones behind all others); `own_response`, all of which are `headers`, `status` and `body`; `own_interim`, a 1xx of
+    ours; or of a transformation (forward/transform.py): `usage_asked`, `usage_withheld`, `usage_refused`.
+
     `removed` are the names, in lower case, of those that were taken off before; `target` is the client's as it was sent
     on, where something was taken out of its query.
+
+    With a `side` its body was changed: `taken` bytes of it, from byte `at` of what came on, gave place to `put`; and
+    `headers` stand where those of their names stood, or at the end. `usage_refused` takes back what was changed of the
+    request before: `status`, `headers` and `body` answered that, and it was sent again as it came.
     """
 
     kind: str
@@ -165,6 +171,35 @@ class Change(msgspec.Struct, omit_defaults=True):
     body: str | None = None
     removed: list[str] = []
     target: str | None = None
+    side: int | None = None
+    at: int = 0
+    taken: int = 0
+    put: str = ""
+
+
+def as_passed(pieces: Iterable[bytes], changes: Iterable[Change], side: Side) -> list[bytes]:
+    """What of each piece of a side's body was passed on, from all that came and the exchange's changes in order. What
+    was never passed on, because the exchange was given up or its client had left, is not told by them."""
+    edits: list[Change] = []
+    for change in changes:
+        if change.side == side:
+            edits.append(change)
+        elif change.kind == "usage_refused" and side == Side.REQUEST:
+            edits.clear()
+    edits.sort(key=lambda edit: edit.at)
+    edits.reverse()  # the first is taken off the end
+    passed = []
+    end = gone = 0
+    for data in pieces:
+        begin, end = end, end + len(data)
+        kept = b""
+        at = max(begin, gone)
+        while edits and edits[-1].at < end:
+            edit = edits.pop()
+            kept += data[at - begin : max(edit.at - begin, 0)] + edit.put.encode()
+            at = gone = max(at, edit.at + edit.taken)
+        passed.append(kept + data[at - begin :])
+    return passed
 
 
 class Gap(msgspec.Struct, omit_defaults=True):

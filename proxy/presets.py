@@ -86,6 +86,16 @@ _VERTEX = "aiplatform.googleapis.com"
 KEYLESS = frozenset(("demo", "ollama", "lmstudio", "vllm", "llamacpp"))
 """Upstreams that usually ask for no key."""
 
+# They tell the usage of their streams to everybody; Mistral refuses to be asked.
+_USAGE_TOLD = frozenset(
+    urlsplit(PRESETS[name].url).hostname for name in ("deepseek", "groq", "mistral", "openrouter", "together")
+)
+
+
+def may_be_asked_for_usage(url: str) -> bool:
+    """Whether it is of any use that requests to an address ask for the usage of their streams, as far as is known."""
+    return urlsplit(url).hostname not in _USAGE_TOLD
+
 
 def key_variables(name: str) -> tuple[str, ...]:
     """The environment variables that SDKs read the key of an upstream from, the first that is set first:

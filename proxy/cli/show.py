@@ -256,6 +256,10 @@ def _change(row: ChangeRow) -> tuple[str, str]:
     said += [f"without {name}" for name in change.removed]
     said += [] if change.target is None else [f"target {change.target}"]
     said += [] if change.body is None else [change.body]
+    if change.side is not None:
+        taken = f"{change.taken} bytes taken out" if change.taken else ""
+        put = f"{change.put} put in" if change.put else ""
+        said.append(f"at byte {change.at} {' and '.join(filter(None, (taken, put)))}")
     return change.kind.replace("_", " "), "; ".join(said)
 
 

@@ -223,7 +223,7 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
         case "value_error":
             clause = str(error["ctx"]["error"])
         # A rule for a whole table, named for the key to look at.
-        case "host" | "input" | "record" | "key_env" | "forward.cors_origins" as name:
+        case "host" | "input" | "record" | "stream_usage" | "key_env" | "forward.cors_origins" as name:
             return (*key, *name.split(".")), error["msg"]
         case kind if kind.startswith("date"):
             clause = "must be a day such as 2026-01-31"

@@ -88,6 +88,10 @@ class ForwardSettings(_Section):
     body_timeout: Duration = Field(
         default=60.0, description="Longest silence within a request body that nothing was answered to yet (408)."
     )
+    transform_limit: Size = Field(
+        default=8 * 2**20,
+        description="Longer request bodies are refused with 413 where they are looked into; see `stream_usage`.",
+    )
     on_journal_failure: Literal["refuse", "pass"] = Field(
         default="refuse",
         description="When the journal cannot be written: refuse requests with 503, or pass them unrecorded.",
@@ -177,6 +181,10 @@ class UpstreamSettings(_Section):
     record: Literal["all", "meta", "none"] = Field(
         default="all", description="What is recorded: all of it, all but bodies, or nothing."
     )
+    stream_usage: Literal["leave", "ask"] = Field(
+        default="leave",
+        description="Make requests for a stream ask for its usage too (`ask`), and keep that from the client.",
+    )
     mode: Literal["live", "playback", "playback_else_record"] = Field(
         default="live",
         description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
@@ -198,6 +206,12 @@ class UpstreamSettings(_Section):
     def _recorded(self) -> UpstreamSettings:
         if self.mode == "playback_else_record" and self.record != "all":
             raise PydanticCustomError("record", "must be `all` where the mode is playback_else_record")
+        return self
+
+    @model_validator(mode="after")
+    def _askable(self) -> UpstreamSettings:
+        if self.stream_usage == "ask" and self.dialect != "openai":
+            raise PydanticCustomError("stream_usage", "can be `ask` only where the dialect is openai; leave it out")
         return self
 
 

@@ -118,8 +118,8 @@ def foreign_page() -> Answer:
     return Answer(403, "origin_refused", "pages of this origin may not ask here: forward.cors_origins does not name it")
 
 
-def too_large(limit: int) -> Answer:
-    return Answer(413, "request_too_large", f"the request body is over max_request_body ({limit} bytes)")
+def too_large(limit: int, name: str = "max_request_body") -> Answer:
+    return Answer(413, "request_too_large", f"the request body is over {name} ({limit} bytes)")
 
 
 def cannot_record(reason: str) -> Answer:

@@ -11,14 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import TypeVar
 
 import msgspec
 
 from proxy.exchange import ExchangeIds
 from proxy.forward import answers
+from proxy.forward.altered import AlteredRecorder
 from proxy.forward.answers import Answer
+from proxy.forward.asking import LIMIT_KEY, AskingRelay
 from proxy.forward.client import AsgiClient, Receive, Scope, Send, client_of
-from proxy.forward.plan import Planner, TurnedAway
+from proxy.forward.plan import Asking, Plan, Planner, TurnedAway
 from proxy.forward.policy import Policy
 from proxy.forward.recorder import Recorder, Unrecorded
 from proxy.forward.recording import Recording
@@ -31,6 +34,7 @@ from proxy.wire.interface import ClientSide, RawHeaders, RequestError
 from proxy.wire.request import BadFraming
 
 _log = logging.getLogger("forward")
+R = TypeVar("R", bound=Recorder)
 
 
 class App:
@@ -132,22 +136,38 @@ class App:
         """Everything that is decided before the first byte moves. Raises TurnedAway."""
         asked = client.request
         plan = self._planner.plan(asked)
-        destination = plan.destination
-        rules = plan.rules
+        destination, rules = plan.destination, plan.rules
         limit = rules.max_request_body
         if limit is not None and asked.length is not None and asked.length > limit:
             raise TurnedAway(answers.too_large(limit), destination.dialect)
-        kind = Unrecorded if plan.record == "none" else Recorder
-        head = plan.recorded(asked, client.address)
-        recorder = kind(self._recording, self._ids.next_number(), head, coded=plan.coded, now=time.perf_counter_ns)
-        if plan.change is not None:
-            recorder.change(plan.change)
-        relay = Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
+        if plan.asking is not None and plan.asking.wish.on:
+            relay = self._asking(client, plan, plan.asking)
+        else:
+            kind = Unrecorded if plan.record == "none" else Recorder
+            recorder = self._recorder(kind, client, plan)
+            relay = Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         try:
             relay.begin()
         except JournalError as error:
             raise TurnedAway(answers.cannot_record(str(error)), destination.dialect) from None
         return relay
+
+    def _asking(self, client: ClientSide, plan: Plan, asking: Asking) -> Relay:
+        """Raises TurnedAway."""
+        asked, rules = client.request, plan.rules
+        if asked.length is not None and asked.length > rules.transform_limit:
+            raise TurnedAway(answers.too_large(rules.transform_limit, LIMIT_KEY), plan.destination.dialect)
+        recorder = self._recorder(AlteredRecorder, client, plan)
+        return AskingRelay(
+            plan.destination, plan.request(asked), recorder, self._redactor, rules, client, self._over, asking=asking
+        )
+
+    def _recorder(self, kind: type[R], client: ClientSide, plan: Plan) -> R:
+        head = plan.recorded(client.request, client.address)
+        recorder = kind(self._recording, self._ids.next_number(), head, coded=plan.coded, now=time.perf_counter_ns)
+        if plan.change is not None:
+            recorder.change(plan.change)
+        return recorder
 
     def _health(self, client: ClientSide) -> None:
         path = client.request.target.partition(b"?")[0]

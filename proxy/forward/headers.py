@@ -56,6 +56,10 @@ END_TO_END = frozenset(
 # RFC 9110, 6.5.1: what frames, routes or authenticates a message is nothing for a trailer.
 NO_TRAILERS = HOP_BY_HOP | {b"content-length", b"host", b"trailer"}
 
+# What says something of a body's bytes, so that it holds for no others.
+DIGESTS = frozenset((b"content-digest", b"content-md5", b"digest", b"repr-digest"))
+IDENTITY = (b"accept-encoding", b"identity")
+
 OURS = b"x-wiretape-"
 _NOT_FOR_PLAYBACK = frozenset((b"x-wiretape-session", b"x-wiretape-record"))
 _OF_PAGES = frozenset((b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site"))
@@ -116,6 +120,32 @@ def to_upstream(request: ClientRequest, host: bytes, *, strip_attribution: bool)
     if not has_host:
         passed.insert(0, (b"Host", host))
     return _without(passed, named) if named else passed
+
+
+def media_type(headers: RawHeaders) -> bytes:
+    """Of a body that is not compressed, without its parameters, in small letters; empty where there is none."""
+    named = {name.lower(): value.strip().lower() for name, value in headers}
+    if named.get(b"content-encoding", b"") not in (b"", b"identity"):
+        return b""
+    return named.get(b"content-type", b"").partition(b";")[0].rstrip()
+
+
+def bears_digest(headers: RawHeaders) -> bool:
+    """Whether they say something of the body's very bytes."""
+    return any(name.lower() in DIGESTS for name, _ in headers)
+
+
+def with_identity(headers: RawHeaders) -> RawHeaders:
+    """The same, but that no encoding of the response is asked for."""
+    passed: RawHeaders = []
+    asked = False
+    for name, value in headers:
+        if name.lower() != IDENTITY[0]:
+            passed.append((name, value))
+        elif not asked:
+            asked = True
+            passed.append((name, IDENTITY[1]))
+    return passed if asked else [*passed, IDENTITY]
 
 
 def for_playback(headers: RawHeaders) -> RawHeaders:

@@ -20,12 +20,13 @@ from proxy.forward.attribution import session_in_path, wishes
 from proxy.forward.policy import Policy, Rules, stricter
 from proxy.forward.recorder import is_coded
 from proxy.forward.redact import Redactor
-from proxy.forward.routes import BadTags, BadTarget, Destination, Route, route
+from proxy.forward.routes import BadTags, BadTarget, Destination, Route, Wish, route
 from proxy.wire.fields import ByName
 from proxy.wire.interface import ClientRequest, RawHeaders, UpstreamRequest
 from proxy.wire.request import encode_head
 
 _IS_PASS = ByName(lambda name: name == passes.HEADER)
+_COMPLETIONS = b"/completions"  # of chats, too
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 
 
@@ -36,6 +37,20 @@ class TurnedAway(Exception):
         super().__init__(answer.message)
         self.answer = answer
         self.dialect = dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The head of a request that asks for what its client did not; else as a Plan."""
+
+    wish: Wish
+    before: bytes
+    after: bytes
+
+    def request(self, plain: UpstreamRequest, length: int) -> UpstreamRequest:
+        """That request with a body of so many bytes."""
+        head = self.before if plain.chunked else b"%b%d%b" % (self.before, length, self.after)
+        return replace(plain, head=head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ class Plan:
     replay_of: str | None
     rules: Rules
     change: Change | None  # of the request's head
+    asking: Asking | None = None  # where it may be made to ask for its stream's usage
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
         """The request as it goes to the upstream."""
@@ -168,9 +184,7 @@ class Planner:
         onward = self._onward(asked, found, session, known_page=bool(page))
         place = asked.length_at
         shown = redactor.headers(asked.headers)
-        before, after = encode_head(asked.method, onward.target, onward.headers), b""
-        if place >= 0:
-            before, after = _cut_out(before, asked.headers[place])
+        before, after = _around(asked, onward.target, onward.headers)
         resent = wished.replay_of is not None and destination.origin == Origin.LIVE
         return Plan(
             destination=destination,
@@ -191,6 +205,7 @@ class Planner:
             replay_of=wished.replay_of,
             rules=replace(self._policy.rules, page=page) if page else self._policy.rules,
             change=onward.change,
+            asking=_asking(asked, destination, onward.target, onward.headers) if record != "none" else None,
         )
 
     def _onward(self, asked: ClientRequest, found: Route, session: str | None, *, known_page: bool) -> _Onward:
@@ -237,7 +252,23 @@ class Planner:
         return Answer(404, "unknown_upstream", text)
 
 
-def _cut_out(head: bytes, length: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """What is around the value of its one Content-Length."""
-    before, name, rest = head.partition(b"\r\n%b: " % length[0])
-    return before + name, rest[len(length[1]) :]
+def _around(asked: ClientRequest, target: bytes, passed: RawHeaders) -> tuple[bytes, bytes]:
+    """The upstream's head, what is before and after the value of its Content-Length if it has one."""
+    head = encode_head(asked.method, target, passed)
+    if asked.length_at < 0:
+        return head, b""
+    name, value = asked.headers[asked.length_at]
+    before, line, rest = head.partition(b"\r\n%b: " % name)
+    return before + line, rest[len(value) :]
+
+
+def _asking(asked: ClientRequest, destination: Destination, target: bytes, passed: RawHeaders) -> Asking | None:
+    """Of a request that may ask for a stream of completions, as far as its head tells."""
+    wish = destination.usage
+    if wish is None or asked.method != b"POST" or not (asked.chunked or asked.length_at >= 0) or asked.upgrade:
+        return None
+    if not target.partition(b"?")[0].endswith(_COMPLETIONS) or headers.media_type(passed) != b"application/json":
+        return None
+    if headers.bears_digest(passed):
+        return None
+    return Asking(wish, *_around(asked, target, headers.with_identity(passed)))

@@ -14,6 +14,7 @@ class Rules:
 
     expose_id: bool
     max_request_body: int | None
+    transform_limit: int = 8 * 2**20  # bytes of a request's body that are held to be looked into
     page: tuple[tuple[bytes, bytes], ...] = ()
 
 

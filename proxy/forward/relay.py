@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from proxy.exchange import Change, Side, WireEnd
 from proxy.forward import added, answers
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 EARLY_HIGH = 256 * 1024  # bytes of a body that wait for a connection, above which the client is not read
 
 
-def _guarded(callback: Callable[Concatenate[Relay, P], None]) -> Callable[Concatenate[Relay, P], None]:
+def guarded(callback: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
     """A callback that is nothing once the exchange is over, and whose fault ends this exchange alone: let through, it
     would look like the failure of whoever's socket it came from."""
 
@@ -111,7 +111,7 @@ class Relay:
             self._over = True
             raise
 
-    @_guarded
+    @guarded
     def start(self) -> None:
         if self._too_large():
             return
@@ -121,7 +121,7 @@ class Relay:
         else:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
-    @_guarded
+    @guarded
     def stop(self) -> None:
         self._fail("wiretape was stopped before the stream ended")
 
@@ -153,7 +153,7 @@ class Relay:
             self._upload_held = False
             self._client.resume_upload()
 
-    @_guarded
+    @guarded
     def on_body(self, data: bytes) -> None:
         self._uploaded += len(data)
         if self._tunnel is None and self._too_large():
@@ -170,7 +170,7 @@ class Relay:
             self._upload_held = True
             self._client.pause_upload()
 
-    @_guarded
+    @guarded
     def on_request_end(self, trailers: RawHeaders) -> None:
         if self._tunnel is not None and self._upstream is not None:
             self._upstream.end([])
@@ -184,11 +184,11 @@ class Relay:
             self._upstream.end(self._upload.trailers or [])
             self._recorder.request_complete()
 
-    @_guarded
+    @guarded
     def on_request_failed(self, error: RequestError) -> None:
         self._refuse(answers.refused(error))
 
-    @_guarded
+    @guarded
     def on_lost(self, *, reset: bool) -> None:
         if self._left:
             return
@@ -200,14 +200,14 @@ class Relay:
         elif self._response_paused:
             self.resume_response()
 
-    @_guarded
+    @guarded
     def pause_response(self) -> None:
         if not self._left:
             self._response_paused = True
             if self._upstream is not None and not self._upstream_ended:
                 self._upstream.pause()
 
-    @_guarded
+    @guarded
     def resume_response(self) -> None:
         if self._response_paused:
             self._response_paused = False
@@ -231,13 +231,13 @@ class Relay:
 
     # The response: upstream → client (wire.interface.UpstreamListener)
 
-    @_guarded
+    @guarded
     def on_interim(self, response: UpstreamResponse) -> None:
         self._record_head(response)
         if not self._left:
             self._client.interim(to_client(response, takes_trailers=self._client.request.takes_trailers))
 
-    @_guarded
+    @guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
         if self._destination.key is not None and response.status == HTTPStatus.UNAUTHORIZED:
@@ -248,7 +248,7 @@ class Relay:
             added.add(passed.headers, self._recorder, self._rules)
             self._client.start(passed, takes_trailers)
 
-    @_guarded
+    @guarded
     def on_upgraded(self, response: UpstreamResponse) -> None:
         self._record_head(response)
         self._tunnel = Tunnel(asyncio.get_running_loop(), self._too_silent)
@@ -256,7 +256,7 @@ class Relay:
         added.add(headers, self._recorder, self._rules)
         self._client.tunnel(UpstreamResponse(response.status, response.reason, headers, bodiless=True))
 
-    @_guarded
+    @guarded
     def on_chunk(self, data: bytes) -> None:
         self._recorder.response_chunk(data)
         if not self._left:
@@ -264,20 +264,20 @@ class Relay:
         if self._tunnel is not None:
             self._tunnel.heard()
 
-    @_guarded
+    @guarded
     def on_data(self, data: bytes) -> None:
         self._recorder.response_data(data)
         if not self._left:
             self._client.send(data)
 
-    @_guarded
+    @guarded
     def on_end(self, trailers: RawHeaders) -> None:
         self._upstream_ended = True
         if trailers:
             self._recorder.trailers(Side.RESPONSE_TRAILERS, self._redactor.headers(trailers))
             self._trailers = for_trailers(trailers)
 
-    @_guarded
+    @guarded
     def on_broken(self, error: UpstreamError) -> None:
         if error.retry and not self._retried and not self._left:
             # The connection had died while it waited; nobody can have read the request (RFC 9110, 9.2.2).
@@ -292,7 +292,7 @@ class Relay:
         else:
             self._give_up(WireEnd.UPSTREAM_ERROR, f"{error.code}: {error}", answer)
 
-    @_guarded
+    @guarded
     def flush(self) -> None:
         """Journal what was told since the last time, then pass it on."""
         if self._upstream_ended and not self._response_paused:

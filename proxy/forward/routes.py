@@ -26,6 +26,13 @@ class BadTarget(ValueError):
     """A request target that a reverse proxy does not answer; the text says what is wrong."""
 
 
+@dataclass(slots=True)
+class Wish:
+    """What an upstream is asked for in requests that do not ask for it; `on` until it refuses that."""
+
+    on: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A configured upstream as forward needs it. `base_path` and `host` come from its URL."""
@@ -40,6 +47,7 @@ class Destination:
     drain: bool  # read on when the client leaves
     whole: bool = False  # it gets the target as it came, tags and name and all
     live: Destination | None = None  # in its place for who brings a pass
+    usage: Wish | None = None  # that its streams tell their usage, which is asked for where a client did not
     key: HeldKey | None = None
 
     @property

@@ -28,7 +28,7 @@ from proxy.forward.held import HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
-from proxy.forward.routes import Destination
+from proxy.forward.routes import Destination, Wish
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
 from proxy.wire.interface import Timeouts, Upstream
@@ -46,8 +46,8 @@ class UpstreamOptions:
     """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
-    playback sends on with a pass does. `key` is a key that is held here: the header that it goes into, what stands
-    before it there, and itself.
+    playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
+    key that is held here: the header that it goes into, what stands before it there, and itself.
     """
 
     name: str
@@ -57,6 +57,7 @@ class UpstreamOptions:
     drain: bool
     record: str
     ca_file: Path | None = None
+    ask_usage: bool = False
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
@@ -80,6 +81,7 @@ class Options:
     strip_attribution: bool = False
     limits: Limits = field(default_factory=Limits)
     max_request_body: int | None = None
+    transform_limit: int = 8 * 2**20
     record_bodies: bool = True
     max_recorded_body: int | None = None
     max_journal: int | None = None
@@ -108,10 +110,11 @@ def destination(options: UpstreamOptions) -> Destination:
 
 
 def _live(options: UpstreamOptions) -> Destination:
+    wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
         demo = DemoUpstream()
         return Destination(
-            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain
+            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain, usage=wish
         )
     parts = urlsplit(options.url)
     assert parts.hostname is not None, "the configuration checks URLs"
@@ -131,6 +134,7 @@ def _live(options: UpstreamOptions) -> Destination:
         record=options.record,
         drain=options.drain,
         key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
+        usage=wish,
     )
 
 
@@ -168,7 +172,7 @@ class _Worker:
             self._recording,
             Redactor(options.fingerprint_key, options.redact_headers, options.redact_query),
             Policy(
-                Rules(options.expose_id, options.max_request_body),
+                Rules(options.expose_id, options.max_request_body, options.transform_limit),
                 options.record_bodies,
                 options.strip_attribution,
                 options.templates,

@@ -5,10 +5,13 @@ Must not know how it is played.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from proxy.exchange import Side, WireEnd
+import msgspec
+
+from proxy.exchange import Change, Side, WireEnd, as_passed
 from proxy.store import Connection, Engine, read
 from proxy.store.engine import reading
 from proxy.store.rows import Exchange, Pairs
@@ -54,6 +57,35 @@ def is_playable(exchange: Exchange) -> bool:
     return exchange.wire_end in {WireEnd.UPSTREAM_END, WireEnd.UPSTREAM_ERROR}
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What of a recorded response its client got, by what was changed of it: no more is played to another."""
+
+    changes: Sequence[Change] = ()
+
+    def headers(self, pairs: Pairs) -> Pairs:
+        removed = [each.headers for each in self.changes if each.kind == "response_header_removed"]
+        names = {name.lower() for headers in removed for name, _ in headers}
+        return [(name, value) for name, value in pairs if name.lower() not in names]
+
+    def chunks(self, chunks: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        got = as_passed([data for _, data in chunks], self.changes, Side.RESPONSE)
+        return [(at_us, data) for (at_us, _), data in zip(chunks, got, strict=True) if data]
+
+
+def heard(connection: Connection, exchange: Exchange) -> Heard:
+    if exchange.response_out_hash is None:
+        return Heard()
+    return Heard([_change(row.data) for row in read.changes(connection, exchange.id)])
+
+
+def _change(data: str) -> Change:
+    try:
+        return msgspec.json.decode(data, type=Change)
+    except msgspec.DecodeError:
+        return Change("unknown", [])  # of an import, which may be anybody's
+
+
 def load(engine: Engine, exchange: UUID) -> Answer | None:
     """The answer of an exchange; None if it is not there, or not at its end."""
     with reading(engine) as connection:
@@ -63,8 +95,9 @@ def load(engine: Engine, exchange: UUID) -> Answer | None:
 
 def _answer(connection: Connection, exchange: Exchange) -> Answer:
     rows = read.headers(connection, exchange.id)
+    got = heard(connection, exchange)
     heads = [
-        Head(row.at_us, row.status, row.reason or "", row.headers)
+        Head(row.at_us, row.status, row.reason or "", got.headers(row.headers))
         for row in rows
         if row.side == Side.RESPONSE and row.status is not None
     ]
@@ -75,7 +108,7 @@ def _answer(connection: Connection, exchange: Exchange) -> Answer:
     switched = bool(heads) and heads[-1].status == 101
     return Answer(
         heads=tuple(heads),
-        chunks=tuple(chunks[Side.RESPONSE]),
+        chunks=tuple(got.chunks(chunks[Side.RESPONSE])),
         trailers=trailers,
         broken=exchange.wire_end is WireEnd.UPSTREAM_ERROR,
         end_us=exchange.end_us or 0,

@@ -21,7 +21,7 @@ from proxy.interpret.exchange import interpret
 from proxy.interpret.meaning import Meaning
 from proxy.interpret.recorded import recording
 from proxy.interpret.values import NotJson, decoded
-from proxy.replay.edits import Path
+from proxy.jsontext import Path
 from proxy.store import Connection, clean
 from proxy.store.rows import Exchange, Pairs
 from proxy.store.unread import recorded

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from proxy.errors import UsageError
 from proxy.exchange import Origin, Side, WireEnd, outcome
-from proxy.replay.answer import Answer, Head, is_playable
+from proxy.replay.answer import Answer, Head, heard, is_playable
 from proxy.replay.cassette import Track
 from proxy.store import Connection, Engine, read
 from proxy.store.engine import reading
@@ -45,16 +45,18 @@ def track_of(connection: Connection, exchange: Exchange) -> Track | None:
         exchange.session,
         list(exchange.tags),
     )
+    got = heard(connection, exchange)
     for row in read.headers(connection, exchange.id):
         pairs = [(name, value) for name, value in row.headers]
         if row.side == Side.RESPONSE and row.status is not None:
-            track.heads.append(Head(row.at_us, row.status, row.reason or "", pairs))
+            track.heads.append(Head(row.at_us, row.status, row.reason or "", got.headers(pairs)))
         elif row.side == Side.REQUEST:
             track.headers = pairs
         else:
             (track.request_trailers if row.side == Side.REQUEST_TRAILERS else track.trailers).extend(pairs)
     for chunk in read.chunks(connection, exchange.id):
         (track.request if chunk.side == Side.REQUEST else track.response).append((chunk.at_us, chunk.data))
+    track.response = got.chunks(track.response)
     return track
 
 

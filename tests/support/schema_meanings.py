@@ -149,7 +149,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "changes": {
         OF_ALL: "What was sent otherwise than it came.",
-        "data": "What was changed, as JSON: `kind`, `headers`, of our own answer also `status` and `body`.",
+        "data": "As JSON `kind`, `headers`, of an answer `status`, `body`, of a body `side`, `at`, `taken`, `put`.",
     },
     "gaps": {
         OF_ALL: "Bytes that passed and were not recorded.",

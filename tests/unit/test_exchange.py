@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.exchange import End, ExchangeIds, Gap, Outcome, RequestHead, Side, WireEnd, id_time_us, outcome
+from proxy.exchange import (
+    Change,
+    End,
+    ExchangeIds,
+    Gap,
+    Outcome,
+    RequestHead,
+    Side,
+    WireEnd,
+    as_passed,
+    id_time_us,
+    outcome,
+)
 
 NOW = 1_726_900_000_123_456  # microseconds since 1970
 
@@ -117,3 +129,36 @@ def test_outcomes() -> None:
     ]
     changed = {each for each in WireEnd if outcome(each) != outcome(each, terminated=True)}
     assert changed == {WireEnd.CLIENT_LEFT}
+
+
+def test_what_was_passed_on_is_made_of_what_came() -> None:
+    changes = [
+        Change("usage_asked", [], side=Side.REQUEST, at=2, taken=1, put="ü"),
+        Change("response_header_added", [("a", "b")]),
+        Change("usage_withheld", [], side=Side.RESPONSE, at=1, taken=2),
+        Change("usage_withheld", [], side=Side.RESPONSE, at=4, taken=1),
+    ]
+    assert as_passed([b"abcd"], changes, Side.REQUEST) == ["abüd".encode()]
+    assert as_passed([b"ab", b"cd", b"efg"], changes, Side.RESPONSE) == [b"a", b"d", b"fg"]
+    refused = [*changes, Change("usage_refused", [], 400, "{}")]
+    assert as_passed([b"abcd"], refused, Side.REQUEST) == [b"abcd"]
+    assert as_passed([b"abcdefg"], refused, Side.RESPONSE) == [b"adfg"]
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=9), max_size=6),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20), st.sampled_from(["", "ü"])), max_size=4),
+)
+def test_what_was_passed_on_however_it_came(pieces: list[bytes], edits: list[tuple[int, int, str]]) -> None:
+    came = wanted = b"".join(pieces)
+    changes, at = [], 0
+    for before, taken, put in edits:
+        if (at := at + before) < len(came):
+            changes.append(Change("x", [], side=Side.RESPONSE, at=at, taken=taken, put=put))
+        at += taken
+    for edit in reversed(changes):
+        wanted = wanted[: edit.at] + edit.put.encode() + wanted[edit.at + edit.taken :]
+    assert b"".join(as_passed([came], changes, Side.RESPONSE)) == wanted
+    got = as_passed(pieces, changes, Side.RESPONSE)
+    assert b"".join(got) == wanted
+    assert len(got) == len(pieces)

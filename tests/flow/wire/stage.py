@@ -29,6 +29,7 @@ UPSTREAMS: dict[str, tuple[int, str, str]] = {
     "restless": (4, "http://127.0.0.1:{port}", "idle_timeout = '2s'"),
     "meta": (4, "http://127.0.0.1:{port}", "record = 'meta'"),
     "none": (4, "http://127.0.0.1:{port}", "record = 'none'"),
+    "asked": (2, "http://127.0.0.1:{port}", "stream_usage = 'ask'"),
     "anthropic": (2, "http://127.0.0.1:{port}", "dialect = 'anthropic'"),
     "gemini": (2, "http://127.0.0.1:{port}", "dialect = 'gemini'"),
     "cohere": (2, "http://127.0.0.1:{port}", "dialect = 'cohere'"),

@@ -30,6 +30,7 @@ home = 'house'
 [forward]
 workers = 3
 fsync = 'never'
+transform_limit = '1MiB'
 [console]
 token = 'secret'
 [record]
@@ -42,6 +43,10 @@ first_byte_timeout = '2s'
 idle_timeout = '3s'
 on_client_leave = 'drain'
 record = 'meta'
+[upstreams.openai]
+stream_usage = 'ask'
+[upstreams.groq]
+stream_usage = 'ask'
 """
 
 
@@ -82,6 +87,8 @@ def test_what_is_told_arrives(settings: Settings) -> None:
     (mine,) = [each for each in options.upstreams if each.name == "mine"]
     url = "https://llm.example.com/base"
     assert mine == UpstreamOptions("mine", url, "anthropic", Timeouts(1.0, 2.0, 3.0), drain=True, record="meta")
+    asked = {each.name for each in options.upstreams if each.ask_usage}
+    assert (asked, options.transform_limit) == ({"openai"}, 2**20)
     console = process._options(ConsoleOptions, values.console_values(settings), listener=None)
     assert (console.home, console.token) == (settings.home, "secret")
 

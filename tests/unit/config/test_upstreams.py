@@ -9,7 +9,7 @@ import pytest
 
 from proxy.config import Settings, load, parse_upstream
 from proxy.errors import UsageError
-from proxy.presets import DIALECTS, PRESETS, TEMPLATES, base_url, template_hint
+from proxy.presets import DIALECTS, PRESETS, TEMPLATES, base_url, may_be_asked_for_usage, template_hint
 
 Load = Callable[..., Settings]
 Refused = Callable[..., str]
@@ -54,6 +54,31 @@ def test_an_upstream_of_ones_own(read: Load, refused: Refused) -> None:
     assert refused('[upstreams.OpenAl]\nrecord = "all"').endswith("is missing; did you mean the preset openai?")
     dotted = load(None, {"WIRETAPE_UPSTREAMS__a__b__URL": "http://x"}, {"upstreams.my.own.url": "http://y"}).upstreams
     assert (dotted["a__b"].url, dotted["my.own"].url) == ("http://x", "http://y")
+
+
+def test_who_is_asked_for_the_usage_of_streams(read: Load, refused: Refused) -> None:
+    assert read().upstreams["openai"].stream_usage == "leave"
+    asked = read('[upstreams.groq]\nstream_usage = "ask"\n[forward]\ntransform_limit = "1MiB"\n')
+    assert (asked.upstreams["groq"].stream_usage, asked.forward.transform_limit) == ("ask", 2**20)
+    text = refused('[upstreams.anthropic]\nstream_usage = "ask"\n')
+    assert text.endswith("upstreams.anthropic.stream_usage can be `ask` only where the dialect is openai; leave it out")
+    assert "must be 'leave' or 'ask', not \"aks\"; did you mean ask?" in refused(
+        '[upstreams.openai]\nstream_usage = "aks"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        (PRESETS["openai"].url, True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("demo:", True),
+        ("https://API.groq.com:443/base", False),
+        *((PRESETS[name].url, False) for name in ("deepseek", "groq", "mistral", "openrouter", "together")),
+    ],
+)
+def test_addresses_that_need_not_be_asked(url: str, asked: bool) -> None:
+    assert may_be_asked_for_usage(url) is asked
 
 
 @pytest.mark.parametrize(

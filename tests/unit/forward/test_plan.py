@@ -1,5 +1,5 @@
-"""What a plan hands on of our own headers: to playback what it needs, to anybody else nothing; and a key that is held
-here: to its upstream alone, also where playback sends on what it has no recording of."""
+"""What a plan hands on of our own headers: to playback what it needs, to anybody else nothing; a key that is held here:
+to its upstream alone, also where playback sends on what it has no recording of; and who is asked for usage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from proxy.forward.held import HeldKey
 from proxy.forward.plan import Planner, TurnedAway
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
-from proxy.wire.interface import ClientRequest
+from proxy.forward.routes import Wish
+from proxy.forward.run import UpstreamOptions
+from proxy.forward.run import destination as configured
+from proxy.wire.interface import ClientRequest, KnownHead, Timeouts
 from tests.unit.forward.serving import destination
 
 LIVE = destination(1)
@@ -95,3 +98,31 @@ def test_playback_answers_a_page_that_may_ask() -> None:
     assert b"origin" not in head.lower()
     assert b"sec-fetch" not in head.lower()
     assert b"Origin: " + PAGE in planned("o", LOCAL, (b"Origin", PAGE))
+
+
+def test_only_who_is_to_tell_usage_is_asked() -> None:
+    headers = [(b"Host", b"h"), (b"Content-Type", b"application/json"), (b"Content-Length", b"0"), (b"X-A", b"1")]
+    first = ClientRequest(b"POST", b"/o/v1/chat/completions", "1.1", headers, length=0, length_at=2)
+    first.known = KnownHead(first)
+    assert Planner({b"o": LIVE}, Redactor(b"k" * 32), POLICY).plan(first).asking is None
+    planner = Planner({b"o": replace(LIVE, usage=Wish())}, Redactor(b"k" * 32), POLICY)
+    planner.plan(first)
+    second = replace(first, headers=[*headers[:2], (b"Content-Length", b"12"), headers[3]], length=12)
+    plan = planner.plan(second)
+    plain = plan.request(second)
+    assert plain.head.endswith(b"\r\nContent-Length: 12\r\nX-A: 1\r\n\r\n")
+    assert plan.asking is not None
+    asked = plan.asking.request(plain, 345)
+    assert asked.head == plain.head.replace(b"Length: 12", b"Length: 345")[:-2] + b"accept-encoding: identity\r\n\r\n"
+    assert planner.plan(replace(first, headers=headers[:2], length=None, length_at=-1, known=None)).asking is None
+
+
+def test_who_is_played_is_asked_only_where_it_is_live() -> None:
+    options = UpstreamOptions("x", "http://127.0.0.1:1", "openai", Timeouts(), False, "all", ask_usage=True)
+    assert configured(options).usage == Wish()
+    assert configured(replace(options, url="demo:")).usage == Wish()
+    assert configured(replace(options, ask_usage=False)).usage is None
+    played = configured(replace(options, playback=("127.0.0.1", 1), else_record=True))
+    assert played.usage is None
+    assert played.live is not None
+    assert played.live.usage == Wish()
