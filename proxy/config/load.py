@@ -32,6 +32,7 @@ FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
 _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
+_RULED = frozenset(("host", "key", "client_key", "client_cert", "input", "record"))
 _SECRET = frozenset(("token", "database", "url"))  # what such a key holds is never quoted
 
 
@@ -222,7 +223,7 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
             clause = "must be text"
         case "value_error":
             clause = str(error["ctx"]["error"])
-        case "host" | "input" | "record" as name:  # a rule for a whole table, named for the key to look at
+        case name if name in _RULED:  # a rule for a whole table, named for the key to look at
             return (*key, name), error["msg"]
         case kind if kind.startswith("date"):
             clause = "must be a day such as 2026-01-31"

@@ -99,9 +99,21 @@ class ForwardSettings(_Section):
         default=False,
         description="Take other gateways' attribution headers off; they are recorded as tags either way.",
     )
+    cert: OptionalFile = Field(
+        default=None,
+        description="PEM file of the data port's certificate, with those between it and its authority: it speaks TLS.",
+    )
+    key: OptionalFile = Field(default=None, description="PEM file of its key, where `cert` does not hold that too.")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the data port speaks TLS."""
+        return self.cert is not None
 
     @model_validator(mode="after")
     def _guarded(self) -> ForwardSettings:
+        if self.key is not None and self.cert is None:
+            raise PydanticCustomError("key", "belongs to a certificate; set forward.cert too")
         if not loopback(self.host) and not self.allow_anonymous:
             raise PydanticCustomError(
                 "host",
@@ -158,6 +170,12 @@ class UpstreamSettings(_Section):
     ca_file: OptionalFile = Field(
         default=None, description="PEM file of the only authorities that its certificate may come from."
     )
+    client_cert: OptionalFile = Field(
+        default=None, description="PEM file of the certificate that it is shown, with those behind it."
+    )
+    client_key: OptionalFile = Field(
+        default=None, description="PEM file of the key to it, where `client_cert` does not hold that too."
+    )
     record: Literal["all", "meta", "none"] = Field(
         default="all", description="What is recorded: all of it, all but bodies, or nothing."
     )
@@ -168,7 +186,11 @@ class UpstreamSettings(_Section):
     )
 
     @model_validator(mode="after")
-    def _recorded(self) -> UpstreamSettings:
+    def _fitting(self) -> UpstreamSettings:
+        if self.client_key is not None and self.client_cert is None:
+            raise PydanticCustomError("client_key", "belongs to a certificate; set client_cert too")
+        if self.client_cert is not None and not self.url.startswith("https:"):
+            raise PydanticCustomError("client_cert", "is shown by TLS only; the url must begin with https://")
         if self.mode == "playback_else_record" and self.record != "all":
             raise PydanticCustomError("record", "must be `all` where the mode is playback_else_record")
         return self
@@ -310,7 +332,8 @@ class Settings(_Section):
     def base_url(self, upstream: str) -> str:
         """The base URL to give to an SDK for a configured upstream. Raises KeyError."""
         chosen = self.upstreams[upstream]
-        return presets.base_url(upstream, self.forward.host, self.forward.port, chosen.url, chosen.dialect)
+        here = self.forward
+        return presets.base_url(upstream, here.host, here.port, chosen.url, chosen.dialect, tls=here.tls)
 
 
 _SECTIONS: dict[tuple[str, ...], type[_Section]] = {

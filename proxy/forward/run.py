@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,7 @@ from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.server import ServerProtocol
 from proxy.wire.serving import Server, on_stop
-from proxy.wire.tls import tls_context
+from proxy.wire.tls import ServerTls, tls_context
 
 _log = logging.getLogger("forward")
 
@@ -54,6 +55,8 @@ class UpstreamOptions:
     drain: bool
     record: str
     ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
     playback: tuple[str, int] | None = None
     else_record: bool = False
 
@@ -80,6 +83,8 @@ class Options:
     on_journal_failure: str = "refuse"
     fsync_every: float | None = 1.0
     shutdown_grace: float = 30.0
+    cert: Path | None = None
+    key: Path | None = None
     lifeline: int | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
@@ -95,7 +100,7 @@ def run(options: Options) -> None:
 
 
 def destination(options: UpstreamOptions) -> Destination:
-    """The route's end for a configured upstream. Raises UsageError for a ca_file that is of no use."""
+    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use."""
     if options.playback is not None:
         return _played(options, *options.playback)
     return _live(options)
@@ -110,7 +115,7 @@ def _live(options: UpstreamOptions) -> Destination:
     parts = urlsplit(options.url)
     assert parts.hostname is not None, "the configuration checks URLs"
     try:
-        tls = tls_context(options.ca_file) if parts.scheme == "https" else None
+        tls = _context(options) if parts.scheme == "https" else None
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
@@ -125,6 +130,10 @@ def _live(options: UpstreamOptions) -> Destination:
         record=options.record,
         drain=options.drain,
     )
+
+
+def _context(options: UpstreamOptions) -> ssl.SSLContext:
+    return tls_context(options.ca_file, options.client_cert, options.client_key)
 
 
 def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
@@ -143,9 +152,19 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
     )
 
 
+def _server_tls(options: Options) -> ServerTls | None:
+    if options.cert is None:
+        return None
+    try:
+        return ServerTls(options.cert, options.key)
+    except UsageError as error:
+        raise UsageError(f"forward.{error}") from None
+
+
 class _Worker:
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._tls = _server_tls(options)
         self._status = StatusFile(options.home, "forward")
         self._journal = JournalWriter(
             options.home / "journal",
@@ -172,24 +191,29 @@ class _Worker:
         self._stopping = False
         self._said: str | None = None  # of the journal's failure, in the log
         self._told = 0  # failures that the log knows of
-        self._server = Server(
-            uvicorn.Config(
-                self._app,
-                # uvicorn only calls it, whatever it is
-                http=partial(ServerProtocol, options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                backlog=4096,
-                # uvicorn hands it to asyncio.wait_for, which takes fractions too
-                timeout_graceful_shutdown=options.shutdown_grace,  # type: ignore[arg-type]
-            )
+        self._server = Server(self._config())
+
+    def _config(self) -> uvicorn.Config:
+        config = uvicorn.Config(
+            self._app,
+            # uvicorn only calls it, whatever it is
+            http=partial(ServerProtocol, self._options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            # uvicorn hands it to asyncio.wait_for, which takes fractions too
+            timeout_graceful_shutdown=self._options.shutdown_grace,  # type: ignore[arg-type]
         )
+        config.load()
+        if self._tls is not None:
+            config.ssl = self._tls.context  # uvicorn would make one of its own, out of files that it reads once
+        return config
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -225,9 +249,18 @@ class _Worker:
             self._recording.settle()
             if self._recording.failing is not None:
                 self._try_again()
+            self._refresh_tls()
             self._say()
             self._tell()
             await asyncio.sleep(1.0 if announced else 0.02)
+
+    def _refresh_tls(self) -> None:
+        """Streams that run go on with what they began with."""
+        try:
+            if self._tls is not None and self._tls.refresh():
+                _log.info("the data port's certificate was read anew")
+        except UsageError as error:
+            _log.warning("forward.%s; the certificate that was there before stays in use", error)
 
     def _try_again(self) -> None:
         """Whether the journal works again must show without a request that risks its luck."""
@@ -259,6 +292,7 @@ class _Worker:
                 "worker": str(journal.worker),
                 "stopped": stopped,
                 "address": list(self._options.listener.getsockname()[:2]) if not stopped else None,
+                "tls": self._tls is not None,
                 "problem": self._problem(),
                 "accepted": recording.accepted,
                 "unrecorded": recording.unrecorded,

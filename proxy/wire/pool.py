@@ -14,6 +14,7 @@ from ipaddress import ip_address
 
 from proxy.wire.client import UpstreamConnection
 from proxy.wire.interface import Timeouts, Upload, UpstreamError, UpstreamExchange, UpstreamListener, UpstreamRequest
+from proxy.wire.tls import explained
 
 MAX_IDLE = 256
 IDLE_SECONDS = 60.0
@@ -103,7 +104,7 @@ class PooledUpstream:
             except ssl.SSLCertVerificationError as error:
                 raise UpstreamError("tls", f"the certificate of {where} is not valid: {error.verify_message}") from None
             except ssl.SSLError as error:
-                raise UpstreamError("tls", f"no TLS connection to {where}: {error.reason or error}") from None
+                raise UpstreamError("tls", f"no TLS connection to {where}: {explained(error)}") from None
             except OSError as error:  # also for want of descriptors or of an address family
                 failure = UpstreamError("connect", f"cannot connect to {where}: {_reason(error)}")
         raise failure
