@@ -168,7 +168,11 @@ def mention_proxies() -> None:
     ignored = sorted(name for name, value in os.environ.items() if name.upper() in PROXY_VARIABLES and value)
     if ignored:
         verb = "is" if len(ignored) == 1 else "are"
-        _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
+        _log.warning(
+            "%s %s set, and ignored: requests go to the upstreams directly, or through upstreams.NAME.proxy",
+            ", ".join(ignored),
+            verb,
+        )
 
 
 def _forwards(settings: Settings, listener: socket.socket, playback_port: int | None = None) -> Stage:

@@ -10,6 +10,7 @@ from proxy import presets
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, HomeFlag, UpstreamFlag, door, settings
 from proxy.errors import UsageError
+from proxy.wire.via import shown
 
 if TYPE_CHECKING:
     from proxy.config import Settings
@@ -51,7 +52,15 @@ def upstreams(
 def _row(chosen: Settings, name: str, here: DataPort) -> dict[str, str | None]:
     upstream = chosen.upstreams[name]
     address = here.base_url(name, upstream.url, upstream.dialect)
-    return {"name": name, "base_url": address, "url": upstream.url, "dialect": upstream.dialect, "to_set": None}
+    proxy = None if upstream.proxy is None else shown(upstream.proxy)
+    return {
+        "name": name,
+        "base_url": address,
+        "url": upstream.url,
+        "dialect": upstream.dialect,
+        "to_set": None,
+        "proxy": proxy,
+    }
 
 
 def _template(chosen: Settings, name: str, here: DataPort) -> dict[str, str | None]:
@@ -59,7 +68,14 @@ def _template(chosen: Settings, name: str, here: DataPort) -> dict[str, str | No
     template = presets.TEMPLATES[name]
     address = here.base_url(name, template.example, template.dialect)
     to_set = presets.template_hint(name)
-    return {"name": name, "base_url": address, "url": None, "dialect": template.dialect, "to_set": to_set}
+    return {
+        "name": name,
+        "base_url": address,
+        "url": None,
+        "dialect": template.dialect,
+        "to_set": to_set,
+        "proxy": None,
+    }
 
 
 class DataPort(NamedTuple):

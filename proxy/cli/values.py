@@ -90,6 +90,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "ca_file": upstream.ca_file,
         "client_cert": upstream.client_cert,
         "client_key": upstream.client_key,
+        "proxy": upstream.proxy,
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
     }

@@ -32,8 +32,8 @@ FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
 _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
-_RULED = frozenset(("host", "key", "client_key", "client_cert", "input", "record"))
-_SECRET = frozenset(("token", "database", "url"))  # what such a key holds is never quoted
+_RULED = frozenset(("host", "key", "client_key", "client_cert", "proxy", "input", "record"))
+_SECRET = frozenset(("token", "database", "url", "proxy"))  # what such a key holds is never quoted
 
 
 @dataclass

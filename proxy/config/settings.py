@@ -33,6 +33,7 @@ from proxy.config.values import (
     OptionalCount,
     OptionalDuration,
     OptionalFile,
+    OptionalProxy,
     OptionalRate,
     OptionalSize,
     Size,
@@ -176,6 +177,11 @@ class UpstreamSettings(_Section):
     client_key: OptionalFile = Field(
         default=None, description="PEM file of the key to it, where `client_cert` does not hold that too."
     )
+    proxy: OptionalProxy = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="The proxy on the way: http://USER:PASSWORD@HOST:PORT, or socks5://, or socks5h://.",
+    )
     record: Literal["all", "meta", "none"] = Field(
         default="all", description="What is recorded: all of it, all but bodies, or nothing."
     )
@@ -191,6 +197,8 @@ class UpstreamSettings(_Section):
             raise PydanticCustomError("client_key", "belongs to a certificate; set client_cert too")
         if self.client_cert is not None and not self.url.startswith("https:"):
             raise PydanticCustomError("client_cert", "is shown by TLS only; the url must begin with https://")
+        if self.proxy is not None and self.url == presets.BUILT_IN:
+            raise PydanticCustomError("proxy", "is for nothing: this upstream is part of wiretape itself")
         if self.mode == "playback_else_record" and self.record != "all":
             raise PydanticCustomError("record", "must be `all` where the mode is playback_else_record")
         return self

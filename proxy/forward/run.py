@@ -36,13 +36,15 @@ from proxy.wire.pool import PooledUpstream
 from proxy.wire.server import ServerProtocol
 from proxy.wire.serving import Server, on_stop
 from proxy.wire.tls import ServerTls, tls_context
+from proxy.wire.via import parse_via
 
 _log = logging.getLogger("forward")
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOptions:
-    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
+    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one; `proxy` is one
+    on the way there, as wire.via.parse_via takes it.
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does.
@@ -57,6 +59,7 @@ class UpstreamOptions:
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
     playback: tuple[str, int] | None = None
     else_record: bool = False
 
@@ -119,7 +122,8 @@ def _live(options: UpstreamOptions) -> Destination:
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
-    upstream: Upstream = PooledUpstream(parts.hostname, port, tls, options.timeouts)
+    via = None if options.proxy is None else parse_via(options.proxy)
+    upstream: Upstream = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
     return Destination(
         name=options.name,
         dialect=options.dialect,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -123,21 +122,3 @@ def test_base_urls(read: Load) -> None:
     settings = read(toml, None, forward__port=1)
     assert settings.base_url("a") == "http://127.0.0.1:1/a"
     assert settings.base_url("b") == "http://127.0.0.1:1/b"
-
-
-def test_certificates_go_with_their_keys_and_with_tls(refused: Refused, tmp_path: Path) -> None:
-    file = tmp_path / "pem"
-    file.touch()
-    assert refused(f"forward.key = '{file}'").endswith("forward.key belongs to a certificate; set forward.cert too")
-    assert "forward.cert must be a file, and /nowhere is none" in refused("forward.cert = '/nowhere'")
-    toml = f"[upstreams.openai]\nclient_key = '{file}'"
-    assert refused(toml).endswith("upstreams.openai.client_key belongs to a certificate; set client_cert too")
-    toml = f"[upstreams.ollama]\nclient_cert = '{file}'"
-    assert refused(toml).endswith("client_cert is shown by TLS only; the url must begin with https://")
-
-
-def test_base_urls_of_a_data_port_with_tls(read: Load, tmp_path: Path) -> None:
-    file = tmp_path / "pem"
-    file.touch()
-    settings = read(f"forward.cert = '{file}'\nforward.host = 'localhost'")
-    assert settings.base_url("openai") == "https://localhost:8800/openai/v1"
