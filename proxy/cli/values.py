@@ -91,6 +91,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "client_cert": upstream.client_cert,
         "client_key": upstream.client_key,
         "proxy": upstream.proxy,
+        "http2": upstream.http2,
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
     }

@@ -32,7 +32,7 @@ FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
 _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
-_RULED = frozenset(("host", "key", "client_key", "client_cert", "proxy", "input", "record"))
+_RULED = frozenset(("host", "key", "client_key", "client_cert", "proxy", "http2", "input", "record"))
 _SECRET = frozenset(("token", "database", "url", "proxy"))  # what such a key holds is never quoted
 
 

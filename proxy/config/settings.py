@@ -177,6 +177,7 @@ class UpstreamSettings(_Section):
     client_key: OptionalFile = Field(
         default=None, description="PEM file of the key to it, where `client_cert` does not hold that too."
     )
+    http2: bool = Field(default=False, description="Ask it over HTTP/2, as far as that goes (see network.md).")
     proxy: OptionalProxy = Field(
         default=None,
         repr=False,  # it may hold a password
@@ -197,6 +198,8 @@ class UpstreamSettings(_Section):
             raise PydanticCustomError("client_key", "belongs to a certificate; set client_cert too")
         if self.client_cert is not None and not self.url.startswith("https:"):
             raise PydanticCustomError("client_cert", "is shown by TLS only; the url must begin with https://")
+        if self.http2 and (self.proxy is not None or not self.url.startswith("https:")):
+            raise PydanticCustomError("http2", "needs a url that begins with https://, and no proxy on the way")
         if self.proxy is not None and self.url == presets.BUILT_IN:
             raise PydanticCustomError("proxy", "is for nothing: this upstream is part of wiretape itself")
         if self.mode == "playback_else_record" and self.record != "all":

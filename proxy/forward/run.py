@@ -40,6 +40,8 @@ from proxy.wire.via import parse_via
 
 _log = logging.getLogger("forward")
 
+Http2 = Callable[[str, int, ssl.SSLContext, Timeouts, PooledUpstream], Upstream]
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOptions:
@@ -60,13 +62,15 @@ class UpstreamOptions:
     client_cert: Path | None = None
     client_key: Path | None = None
     proxy: str | None = field(default=None, repr=False)
+    http2: bool = False
     playback: tuple[str, int] | None = None
     else_record: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop."""
+    """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop; `http2` is
+    wire.http2's upstream, where any asks for it: it takes a while to load."""
 
     home: Path
     node: str
@@ -89,6 +93,7 @@ class Options:
     cert: Path | None = None
     key: Path | None = None
     lifeline: int | None = None
+    http2: Http2 | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
 
@@ -102,14 +107,14 @@ def run(options: Options) -> None:
         runner.run(worker.serve())
 
 
-def destination(options: UpstreamOptions) -> Destination:
+def destination(options: UpstreamOptions, http2: Http2 | None = None) -> Destination:
     """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use."""
     if options.playback is not None:
-        return _played(options, *options.playback)
-    return _live(options)
+        return _played(options, http2, *options.playback)
+    return _live(options, http2)
 
 
-def _live(options: UpstreamOptions) -> Destination:
+def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
     if options.url == "demo:":
         demo = DemoUpstream()
         return Destination(
@@ -123,7 +128,11 @@ def _live(options: UpstreamOptions) -> Destination:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
     via = None if options.proxy is None else parse_via(options.proxy)
-    upstream: Upstream = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
+    pool = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
+    upstream: Upstream = pool
+    if options.http2:
+        assert http2 is not None, "whoever asks for it brings it"
+        upstream = http2(parts.hostname, port, _context(options), options.timeouts, pool)
     return Destination(
         name=options.name,
         dialect=options.dialect,
@@ -140,7 +149,7 @@ def _context(options: UpstreamOptions) -> ssl.SSLContext:
     return tls_context(options.ca_file, options.client_cert, options.client_key)
 
 
-def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
+def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int) -> Destination:
     """Its recordings in its place; no word of its address gets further than this."""
     return Destination(
         name=options.name,
@@ -152,7 +161,7 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
         record=options.record,
         drain=options.drain,
         whole=True,
-        live=_live(options) if options.else_record else None,
+        live=_live(options, http2) if options.else_record else None,
     )
 
 
@@ -178,7 +187,7 @@ class _Worker:
             fsync_every=options.fsync_every,
         )
         self._recording = Recording(self._journal, options.on_journal_failure, options.max_recorded_body)
-        self._destinations = {item.name.encode(): destination(item) for item in options.upstreams}
+        self._destinations = {item.name.encode(): destination(item, options.http2) for item in options.upstreams}
         self._app = App(
             self._destinations,
             self._recording,

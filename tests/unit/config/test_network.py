@@ -61,3 +61,10 @@ def test_a_proxy_that_is_none(refused: Refused, url: object, says: str) -> None:
 
 def test_a_proxy_that_is_for_nothing(refused: Refused) -> None:
     assert "upstreams.demo.proxy is for nothing" in refused(f"upstreams.demo.proxy = '{URL}'")
+
+
+@pytest.mark.parametrize("toml", ["url = 'http://h'", f"proxy = '{URL}'"])
+def test_http_2_is_for_upstreams_with_tls_and_no_proxy(read: Load, refused: Refused, toml: str) -> None:
+    assert read("[upstreams.openai]\nhttp2 = true").upstreams["openai"].http2
+    text = refused(f"[upstreams.openai]\nhttp2 = true\n{toml}")
+    assert "upstreams.openai.http2 needs a url that begins with https://, and no proxy on the way" in text
