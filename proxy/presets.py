@@ -122,13 +122,13 @@ def template_hint(name: str) -> str | None:
     return template and f"set upstreams.{name}.url to your own {template.example}"
 
 
-def base_url(name: str, host: str, port: int, url: str = "", dialect: str = "openai") -> str:
+def base_url(name: str, host: str, port: int, url: str = "", dialect: str = "openai", *, tls: bool = False) -> str:
     """The base URL to give to an SDK for the upstream `name` of a data port.
 
     `url` and `dialect` are those of an upstream that is configured: an address that ends in the version already
     (`http://host/v1`) leaves none to add. A wildcard host becomes the loopback address.
     """
-    return f"{address(host, port)}/{name}{base_path(name, url, dialect)}"
+    return f"{address(host, port, tls=tls)}/{name}{base_path(name, url, dialect)}"
 
 
 def base_path(name: str, url: str = "", dialect: str = "openai") -> str:
@@ -139,9 +139,10 @@ def base_path(name: str, url: str = "", dialect: str = "openai") -> str:
     return "" if version and urlsplit(url).path.rstrip("/").endswith(f"/{version}") else suffix
 
 
-def address(host: str, port: int) -> str:
-    """`http://HOST:PORT` of a port that listens on this machine; a wildcard host becomes the loopback address."""
-    return f"http://{reachable(host)}:{port}"
+def address(host: str, port: int, *, tls: bool = False) -> str:
+    """`http://HOST:PORT` of a port that listens on this machine, or `https://`; a wildcard host becomes the loopback
+    address."""
+    return f"{'https' if tls else 'http'}://{reachable(host)}:{port}"
 
 
 def reachable(host: str) -> str:

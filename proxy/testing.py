@@ -128,7 +128,8 @@ class Server:
     def variables(self, session: str, *, keys: bool) -> dict[str, str]:
         """Environment variables that lead SDKs to a session; `keys`: with keys, where there are none."""
         names = [*presets.PRESETS, *(name for name in self.upstreams if name not in presets.PRESETS)]
-        found = values(self.port, names, {}, f"session={quote(session, safe='')}") | no_proxy(os.environ)
+        address = presets.address("127.0.0.1", self.port)
+        found = values(address, names, {}, f"session={quote(session, safe='')}") | no_proxy(os.environ)
         if keys:
             wanted = (presets.key_variables(name)[0] for name in names if name not in presets.KEYLESS)
             found |= {variable: NO_KEY for variable in wanted if not os.environ.get(variable)}

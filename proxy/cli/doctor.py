@@ -213,22 +213,24 @@ def _roles(report: Report, home: Path, picture: Picture) -> None:
         report.hints.append("nothing runs: start `wiretape serve`")
         return
     report.problems.extend(problems(picture))
-    for address in sorted({each.facts.address for each in picture.serving if each.facts.address is not None}):
-        answer = _ask(*address)
+    serving = {each.facts.address: each.facts.tls for each in picture.serving if each.facts.address is not None}
+    for address, tls in sorted(serving.items()):
+        answer = _ask(*address, tls=tls)
         report.facts.setdefault("data port", {})[f"{address[0]}:{address[1]}"] = answer or "ready"
         if answer is not None:
             report.problems.append(f"the data port {address[0]}:{address[1]} is not ready: {answer}")
 
 
-def _ask(host: str, port: int) -> str | None:
+def _ask(host: str, port: int, *, tls: bool) -> str | None:
     """Why the data port is not ready; None when it is."""
     import httpx2 as httpx
 
-    from proxy.presets import base_url
+    from proxy.presets import address
 
-    url = httpx.URL(base_url("demo", host, port)).copy_with(path="/-/ready")
+    url = f"{address(host, port, tls=tls)}/-/ready"
     try:
-        answer = httpx.get(url, timeout=ASK_SECONDS, trust_env=False)
+        # It is asked how it is, and told nothing: whose certificate it has is for its clients to judge.
+        answer = httpx.get(url, timeout=ASK_SECONDS, trust_env=False, verify=False)
         problem = answer.json().get("problem")
     except (httpx.HTTPError, ValueError) as error:
         return f"it does not answer ({type(error).__name__})"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from proxy import presets
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, HomeFlag, UpstreamFlag, door, settings
 from proxy.errors import UsageError
@@ -48,12 +49,14 @@ def env(
     unknown = next((name for name in wanted if name not in chosen.upstreams), None)
     if unknown is not None:
         raise UsageError(f"there is no upstream {unknown!r}: there are {', '.join(chosen.upstreams)}")
-    found = variables.values(chosen.forward.port, wanted, {})
+    here = chosen.forward
+    address = presets.address(here.host if here.tls else "127.0.0.1", here.port, tls=here.tls)
+    found = variables.values(address, wanted, {})
     if output is Shell.JSON:
         render.print_json(found)
         return
     lines = _lines(found, output)
-    hints = {name: f"http://127.0.0.1:{chosen.forward.port}/{name}" for name in chosen.upstreams}
+    hints = {name: f"{address}/{name}" for name in chosen.upstreams}
     if names is None:
         lines += [f"# {tool}: {text.format(**hints)}" for tool, text in variables.HINTS]
     typer.echo("\n".join(lines))

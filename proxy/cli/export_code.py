@@ -12,7 +12,7 @@ from proxy.cli.door import ConfigFlag, DatabaseFlag, HomeFlag, UpstreamFlag, doo
 from proxy.cli.show import ID_HELP
 from proxy.cli.upstreams import data_port
 from proxy.errors import UsageError
-from proxy.presets import BUILT_IN, base_url, key_variables
+from proxy.presets import BUILT_IN, key_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def _address(chosen: Settings, upstream: str, exchange: str, *, through: bool) -
             f"the upstream {upstream!r} of {exchange} is not configured: give its address by --upstream NAME=URL"
         )
     if through:
-        return base_url(upstream, chosen.forward.host, data_port(chosen))
+        return data_port(chosen).base_url(upstream)
     if known.url == BUILT_IN:
         raise UsageError(f"the upstream {upstream!r} of {exchange} is part of wiretape: use --through")
     return known.url

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -62,7 +62,12 @@ def _forward(values: bytes, own: Own) -> None:
         from proxy.forward.run import Options, run
 
     raise_file_limit()
-    run(_options(Options, values, listener=own.listener, lifeline=own.lifeline, on_serving=own.on_serving))
+    options = _options(Options, values, listener=own.listener, lifeline=own.lifeline, on_serving=own.on_serving)
+    if any(each.http2 for each in options.upstreams):
+        from proxy.wire.http2 import Http2Upstream
+
+        options = replace(options, http2=Http2Upstream)
+    run(options)
 
 
 def _ingest(values: bytes, own: Own) -> None:

@@ -65,7 +65,8 @@ def resend(  # noqa: PLR0913, PLR0917 - a flag is an argument
         for each in asked:
             if each.left_out:
                 render.note(f"{each.original}: nobody has what was in {', '.join(each.left_out)}, so it is left out")
-        port = held.enter_context(DataPort(presets.address(chosen.forward.host, data_port(chosen))))
+        here = data_port(chosen)
+        port = held.enter_context(DataPort(here.address, chosen.forward.cert if here.tls else None))
         spending = Spending(limit, len(asked) * times)
         runs = held.enter_context(closing(_run(engine, port, asked, times, spending)))
         _tell(runs, output)

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from proxy import log
+from proxy import log, presets
 from proxy.cli import money, render
 from proxy.cli.door import ConfigFlag, DatabaseFlag, Door, HomeFlag, UpstreamFlag, check_installation, door, settings
 from proxy.errors import UsageError, WiretapeError
@@ -56,18 +56,19 @@ def run(  # noqa: PLR0913, PLR0917 - a flag is an argument
         raise UsageError("say what to run: for example `wiretape run -- python app.py`")
     check_installation()
     from proxy.cli import foreground, variables
+    from proxy.cli.values import unsecured
     from proxy.config import fingerprint_key, prepare_home
 
     tags = tags_of(session, tag)
     given = _take_over(here, ctx)
-    chosen = settings(ctx)
+    chosen = unsecured(settings(ctx))
     prepare_home(chosen.home)
     log.set_up("run")
     fingerprint_key(chosen.home, os.environ)
     listener = _listen()
     port = listener.getsockname()[1]
     with _beside(chosen, listener) as ours:
-        names = variables.values(port, chosen.upstreams, given, tags)
+        names = variables.values(presets.address("127.0.0.1", port), chosen.upstreams, given, tags)
         code = foreground.run(command, {**os.environ, **variables.no_proxy(os.environ), **names})
     _await_stored(chosen, ours)
     _sum_up(chosen, ours)

@@ -34,6 +34,7 @@ from proxy.cli.values import (
     ingest_values,
     playback_values,
     plays,
+    unsecured,
 )
 from proxy.config import Settings, fingerprint_key, loopback
 from proxy.errors import UsageError
@@ -121,6 +122,7 @@ def recording_playback(settings: Settings, lifeline: Path | None) -> int:
     """Run playback, and beside it what records for it, until told to stop or nobody holds the lifeline (a FIFO) open;
     the exit code. Raises UsageError."""
     home = settings.home
+    settings = unsecured(settings)
     recorded = settings.model_copy(
         update={
             "upstreams": {
@@ -169,7 +171,7 @@ def _until_let_go(lifeline: int) -> None:
 def workers(settings: Settings, listener: socket.socket) -> int:
     """Run several forward workers on one port until told to stop; the exit code. Raises UsageError."""
     fingerprint_key(settings.home, os.environ)
-    addresses = base_urls(settings, listener.getsockname()[1])
+    addresses = base_urls(settings, listener.getsockname()[1], tls=settings.forward.tls)
     mention_proxies()
     mention_keys(settings)
     stages = [_forwards(settings, listener)]
@@ -199,7 +201,11 @@ def mention_proxies() -> None:
     ignored = sorted(name for name, value in os.environ.items() if name.upper() in PROXY_VARIABLES and value)
     if ignored:
         verb = "is" if len(ignored) == 1 else "are"
-        _log.warning("%s %s set, and ignored: requests go to the upstreams directly", ", ".join(ignored), verb)
+        _log.warning(
+            "%s %s set, and ignored: requests go to the upstreams directly, or through upstreams.NAME.proxy",
+            ", ".join(ignored),
+            verb,
+        )
 
 
 def mention_keys(settings: Settings) -> None:
@@ -228,7 +234,7 @@ def show(lines: Sequence[str]) -> None:
         os.close(nowhere)
 
 
-def base_urls(settings: Settings, port: int) -> list[str]:
+def base_urls(settings: Settings, port: int, *, tls: bool = False) -> list[str]:
     """A line for each upstream that is shown: the well-known ones, and what is configured."""
     configured = [
         name
@@ -241,7 +247,8 @@ def base_urls(settings: Settings, port: int) -> list[str]:
     lines = []
     for name in names:
         upstream = settings.upstreams[name]
-        lines.append(f"  {name:{width}}  {presets.base_url(name, host, port, upstream.url, upstream.dialect)}")
+        address = presets.base_url(name, host, port, upstream.url, upstream.dialect, tls=tls)
+        lines.append(f"  {name:{width}}  {address}")
     return ["base_url of", *lines, "more: wiretape upstreams"]
 
 
@@ -252,7 +259,7 @@ def console_url(settings: Settings, port: int) -> str:
 
 def _welcome(settings: Settings, data_port: int, console_port: int) -> list[str]:
     return [
-        *base_urls(settings, data_port),
+        *base_urls(settings, data_port, tls=settings.forward.tls),
         "",
         f"console   {console_url(settings, console_port)}",
         f"database  {settings.without_secrets()['database']}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -10,6 +10,7 @@ from proxy import presets
 from proxy.cli import render
 from proxy.cli.door import ConfigFlag, HomeFlag, UpstreamFlag, door, settings
 from proxy.errors import UsageError
+from proxy.wire.via import shown
 
 if TYPE_CHECKING:
     from proxy.config import Settings
@@ -30,9 +31,9 @@ def upstreams(
     """List the upstreams: the exact base_url for an SDK, and where its requests go."""
     door(ctx).say(config, home, None, upstream)
     chosen = settings(ctx)
-    port = data_port(chosen)
-    rows = [_row(chosen, name, port) for name in chosen.upstreams]
-    templates = [_template(chosen, name, port) for name in presets.TEMPLATES if name not in chosen.upstreams]
+    here = data_port(chosen)
+    rows = [_row(chosen, name, here) for name in chosen.upstreams]
+    templates = [_template(chosen, name, here) for name in presets.TEMPLATES if name not in chosen.upstreams]
     if output is render.Format.JSON:
         render.print_json([*rows, *templates])
         return
@@ -48,29 +49,63 @@ def upstreams(
     render.pairs([(row["name"] or "", row["to_set"] or "") for row in templates])
 
 
-def _row(chosen: Settings, name: str, port: int) -> dict[str, str | None]:
+def _row(chosen: Settings, name: str, here: DataPort) -> dict[str, str | None]:
     upstream = chosen.upstreams[name]
-    address = presets.base_url(name, chosen.forward.host, port, upstream.url, upstream.dialect)
-    return {"name": name, "base_url": address, "url": upstream.url, "dialect": upstream.dialect, "to_set": None}
+    address = here.base_url(name, upstream.url, upstream.dialect)
+    proxy = None if upstream.proxy is None else shown(upstream.proxy)
+    return {
+        "name": name,
+        "base_url": address,
+        "url": upstream.url,
+        "dialect": upstream.dialect,
+        "to_set": None,
+        "proxy": proxy,
+    }
 
 
-def _template(chosen: Settings, name: str, port: int) -> dict[str, str | None]:
+def _template(chosen: Settings, name: str, here: DataPort) -> dict[str, str | None]:
     """A provider that has no address yet; `to_set` says which setting gives it one."""
     template = presets.TEMPLATES[name]
-    address = presets.base_url(name, chosen.forward.host, port, template.example, template.dialect)
+    address = here.base_url(name, template.example, template.dialect)
     to_set = presets.template_hint(name)
-    return {"name": name, "base_url": address, "url": None, "dialect": template.dialect, "to_set": to_set}
+    return {
+        "name": name,
+        "base_url": address,
+        "url": None,
+        "dialect": template.dialect,
+        "to_set": to_set,
+        "proxy": None,
+    }
 
 
-def data_port(chosen: Settings) -> int:
+class DataPort(NamedTuple):
+    """Where the data port is, and whether it speaks TLS."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def address(self) -> str:
+        """`http://HOST:PORT`, or `https://`."""
+        return presets.address(self.host, self.port, tls=self.tls)
+
+    def base_url(self, upstream: str, url: str = "", dialect: str = "openai") -> str:
+        """See presets.base_url."""
+        return presets.base_url(upstream, self.host, self.port, url, dialect, tls=self.tls)
+
+
+def data_port(chosen: Settings) -> DataPort:
     """The data port that is served now, else the one in the settings. Raises UsageError where neither is known."""
     from proxy.status import read_all
 
-    serving = [each for each in read_all(chosen.home) if each.role == "forward" and each.fresh]
-    addresses = [each.facts.get("address") for each in serving]
-    ports = [address[1] for address in addresses if isinstance(address, list) and len(address) == 2]
-    if chosen.forward.port in ports or not ports:
-        if chosen.forward.port == 0:
+    here = chosen.forward
+    serving = [each.facts for each in read_all(chosen.home) if each.role == "forward" and each.fresh]
+    addresses = [(each.get("address"), each.get("tls") is True) for each in serving]
+    ports = {address[1]: tls for address, tls in addresses if isinstance(address, list) and len(address) == 2}
+    if here.port in ports or not ports:
+        if here.port == 0:
             raise UsageError("forward.port is 0, any free port: start `wiretape serve` first, or set one")
-        return chosen.forward.port
-    return int(ports[0])
+        return DataPort(here.host, here.port, ports.get(here.port, here.tls))
+    port, tls = next(iter(ports.items()))
+    return DataPort(here.host, int(port), tls)

@@ -26,6 +26,11 @@ DRAIN_TIMEOUT = 60.0
 ELSE_RECORD = "playback_else_record"
 
 
+def unsecured(settings: Settings) -> Settings:
+    """The same for a data port that nobody but this machine reaches, and no certificate names."""
+    return settings.model_copy(update={"forward": settings.forward.model_copy(update={"cert": None, "key": None})})
+
+
 def forward_values(settings: Settings, playback_port: int | None = None) -> bytes:
     """What a forward worker is told; `playback_port` where it is not the configured one.
 
@@ -57,6 +62,8 @@ def forward_values(settings: Settings, playback_port: int | None = None) -> byte
             "on_journal_failure": settings.forward.on_journal_failure,
             "fsync_every": settings.forward.fsync,
             "shutdown_grace": settings.forward.shutdown_grace,
+            "cert": settings.forward.cert,
+            "key": settings.forward.key,
         }
     )
 
@@ -93,6 +100,10 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "record": upstream.record,
         "ca_file": upstream.ca_file,
         "ask_usage": upstream.stream_usage == "ask" and presets.may_be_asked_for_usage(upstream.url),
+        "client_cert": upstream.client_cert,
+        "client_key": upstream.client_key,
+        "proxy": upstream.proxy,
+        "http2": upstream.http2,
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
         "key": held_key(settings, name, os.environ),
@@ -156,6 +167,7 @@ def playback_values(settings: Settings, data_port: int | None = None) -> bytes:
             "tag": here.tag,
             "fault": here.fault,
             "data_port": None if data_port is None else (presets.reachable(settings.forward.host), data_port),
+            "data_cert": settings.forward.cert,
             "else_record": [name for name, each in settings.upstreams.items() if each.mode == ELSE_RECORD],
         }
     )

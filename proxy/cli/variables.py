@@ -62,8 +62,8 @@ class Given(NamedTuple):
     bare: bool
 
 
-def values(port: int, upstreams: Iterable[str], given: Mapping[str, Given], tags: str = "") -> dict[str, str]:
-    """Variable -> value, for the upstreams that are named.
+def values(address: str, upstreams: Iterable[str], given: Mapping[str, Given], tags: str = "") -> dict[str, str]:
+    """Variable -> value, for the upstreams that are named, on the data port at `address` (`http://HOST:PORT`).
 
     `given` are those whose address was in a variable; `tags` (`project=search,env=ci`) go into the path, where every
     request carries them.
@@ -75,7 +75,7 @@ def values(port: int, upstreams: Iterable[str], given: Mapping[str, Given], tags
             there = given.get(variable.upstream)
             tail = "" if there is not None and there.bare else _tail(variable)
             prefix = f"/~{tags}" if tags else ""
-            found[variable.name] = f"http://127.0.0.1:{port}{prefix}/{variable.upstream}{tail}"
+            found[variable.name] = f"{address}{prefix}/{variable.upstream}{tail}"
     return found
 
 

@@ -32,7 +32,13 @@ FILE_NAME = "wiretape.toml"
 
 _NAME_RULE = "is no name for an upstream; use letters, digits, '.', '_' and '-', with a letter or a digit first"
 _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
-_SECRET = frozenset(("token", "database", "url", "key_env"))  # what such a key holds is never quoted
+_RULED = frozenset(
+    (
+        *("client_cert", "client_key", "forward.cors_origins", "host", "http2", "input", "key", "key_env", "proxy"),
+        *("record", "stream_usage"),
+    )
+)
+_SECRET = frozenset(("token", "database", "url", "key_env", "proxy"))  # what such a key holds is never quoted
 
 
 @dataclass
@@ -222,8 +228,7 @@ def _explained(error: ErrorDetails, values: Mapping[Key, object]) -> tuple[Key, 
             clause = "must be text"
         case "value_error":
             clause = str(error["ctx"]["error"])
-        # A rule for a whole table, named for the key to look at.
-        case "host" | "input" | "record" | "stream_usage" | "key_env" | "forward.cors_origins" as name:
+        case name if name in _RULED:  # a rule for a whole table, named for the key to look at
             return (*key, *name.split(".")), error["msg"]
         case kind if kind.startswith("date"):
             clause = "must be a day such as 2026-01-31"

@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
 from proxy.mask import KEY_SHAPE
 from proxy.presets import BUILT_IN
+from proxy.wire.via import parse_via, shown
 
 UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -261,6 +262,16 @@ def upstream_url(value: object) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
+def _proxy(value: object) -> str | None:
+    """As it is written. Never quotes what it refuses: it may hold a credential."""
+    if value == "none" or value is None:
+        return None
+    if isinstance(value, str):
+        parse_via(value)
+        return value
+    raise ValueError('must be the URL of a proxy, or "none"')
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -347,6 +358,11 @@ OptionalRate = Annotated[
 ]
 OptionalFile = Annotated[
     Path | None, BeforeValidator(_file), PlainSerializer(lambda path: "none" if path is None else str(path))
+]
+OptionalProxy = Annotated[
+    str | None,
+    BeforeValidator(_proxy),
+    PlainSerializer(lambda url: "none" if url is None else shown(url), when_used="json"),
 ]
 Speed = Annotated[
     float | None, BeforeValidator(_speed), PlainSerializer(lambda speed: "instant" if speed is None else speed)

@@ -24,6 +24,7 @@ class ForwardFacts(msgspec.Struct, frozen=True):
     worker: str = ""
     stopped: bool = False
     address: tuple[str, int] | None = None
+    tls: bool = False
     problem: str | None = None
     accepted: int = 0
     active: int = 0

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,14 +37,18 @@ from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.server import ServerProtocol
 from proxy.wire.serving import Server, on_stop
-from proxy.wire.tls import tls_context
+from proxy.wire.tls import ServerTls, tls_context
+from proxy.wire.via import parse_via
 
 _log = logging.getLogger("forward")
+
+Http2 = Callable[[str, int, ssl.SSLContext, Timeouts, PooledUpstream], Upstream]
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOptions:
-    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one.
+    """One configured upstream. `url` is `http(s)://host[:port][/base]`, or `demo:` for the built-in one; `proxy` is one
+    on the way there, as wire.via.parse_via takes it.
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
@@ -58,6 +63,10 @@ class UpstreamOptions:
     record: str
     ca_file: Path | None = None
     ask_usage: bool = False
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    http2: bool = False
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
@@ -65,7 +74,8 @@ class UpstreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop."""
+    """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop; `http2` is
+    wire.http2's upstream, where any asks for it: it takes a while to load."""
 
     home: Path
     node: str
@@ -88,7 +98,10 @@ class Options:
     on_journal_failure: str = "refuse"
     fsync_every: float | None = 1.0
     shutdown_grace: float = 30.0
+    cert: Path | None = None
+    key: Path | None = None
     lifeline: int | None = None
+    http2: Http2 | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
 
@@ -102,14 +115,14 @@ def run(options: Options) -> None:
         runner.run(worker.serve())
 
 
-def destination(options: UpstreamOptions) -> Destination:
-    """The route's end for a configured upstream. Raises UsageError for a ca_file that is of no use."""
+def destination(options: UpstreamOptions, http2: Http2 | None = None) -> Destination:
+    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use."""
     if options.playback is not None:
-        return _played(options, *options.playback)
-    return _live(options)
+        return _played(options, http2, *options.playback)
+    return _live(options, http2)
 
 
-def _live(options: UpstreamOptions) -> Destination:
+def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
     wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
         demo = DemoUpstream()
@@ -119,11 +132,16 @@ def _live(options: UpstreamOptions) -> Destination:
     parts = urlsplit(options.url)
     assert parts.hostname is not None, "the configuration checks URLs"
     try:
-        tls = tls_context(options.ca_file) if parts.scheme == "https" else None
+        tls = _context(options) if parts.scheme == "https" else None
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
-    upstream: Upstream = PooledUpstream(parts.hostname, port, tls, options.timeouts)
+    via = None if options.proxy is None else parse_via(options.proxy)
+    pool = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
+    upstream: Upstream = pool
+    if options.http2:
+        assert http2 is not None, "whoever asks for it brings it"
+        upstream = http2(parts.hostname, port, _context(options), options.timeouts, pool)
     return Destination(
         name=options.name,
         dialect=options.dialect,
@@ -138,7 +156,11 @@ def _live(options: UpstreamOptions) -> Destination:
     )
 
 
-def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
+def _context(options: UpstreamOptions) -> ssl.SSLContext:
+    return tls_context(options.ca_file, options.client_cert, options.client_key)
+
+
+def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int) -> Destination:
     """Its recordings in its place; no word of its address gets further than this."""
     return Destination(
         name=options.name,
@@ -150,13 +172,23 @@ def _played(options: UpstreamOptions, host: str, port: int) -> Destination:
         record=options.record,
         drain=options.drain,
         whole=True,
-        live=_live(options) if options.else_record else None,
+        live=_live(options, http2) if options.else_record else None,
     )
+
+
+def _server_tls(options: Options) -> ServerTls | None:
+    if options.cert is None:
+        return None
+    try:
+        return ServerTls(options.cert, options.key)
+    except UsageError as error:
+        raise UsageError(f"forward.{error}") from None
 
 
 class _Worker:
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._tls = _server_tls(options)
         self._status = StatusFile(options.home, "forward")
         self._journal = JournalWriter(
             options.home / "journal",
@@ -166,7 +198,7 @@ class _Worker:
             fsync_every=options.fsync_every,
         )
         self._recording = Recording(self._journal, options.on_journal_failure, options.max_recorded_body)
-        self._destinations = {item.name.encode(): destination(item) for item in options.upstreams}
+        self._destinations = {item.name.encode(): destination(item, options.http2) for item in options.upstreams}
         self._app = App(
             self._destinations,
             self._recording,
@@ -184,24 +216,29 @@ class _Worker:
         self._stopping = self._draining = False
         self._said: str | None = None  # of the journal's failure, in the log
         self._told = 0  # failures that the log knows of
-        self._server = Server(
-            uvicorn.Config(
-                self._app,
-                # uvicorn only calls it, whatever it is
-                http=partial(ServerProtocol, options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                backlog=4096,
-                # uvicorn hands it to asyncio.wait_for, which takes fractions too
-                timeout_graceful_shutdown=options.shutdown_grace,  # type: ignore[arg-type]
-            )
+        self._server = Server(self._config())
+
+    def _config(self) -> uvicorn.Config:
+        config = uvicorn.Config(
+            self._app,
+            # uvicorn only calls it, whatever it is
+            http=partial(ServerProtocol, self._options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            # uvicorn hands it to asyncio.wait_for, which takes fractions too
+            timeout_graceful_shutdown=self._options.shutdown_grace,  # type: ignore[arg-type]
         )
+        config.load()
+        if self._tls is not None:
+            config.ssl = self._tls.context  # uvicorn would make one of its own, out of files that it reads once
+        return config
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -248,9 +285,18 @@ class _Worker:
             self._recording.settle()
             if self._recording.failing is not None:
                 self._try_again()
+            self._refresh_tls()
             self._say()
             self._tell()
             await asyncio.sleep(1.0 if announced else 0.02)
+
+    def _refresh_tls(self) -> None:
+        """Streams that run go on with what they began with."""
+        try:
+            if self._tls is not None and self._tls.refresh():
+                _log.info("the data port's certificate was read anew")
+        except UsageError as error:
+            _log.warning("forward.%s; the certificate that was there before stays in use", error)
 
     def _try_again(self) -> None:
         """Whether the journal works again must show without a request that risks its luck."""
@@ -282,6 +328,7 @@ class _Worker:
                 "worker": str(journal.worker),
                 "stopped": stopped,
                 "address": list(self._options.listener.getsockname()[:2]) if not stopped else None,
+                "tls": self._tls is not None,
                 "problem": self._problem(),
                 "accepted": recording.accepted,
                 "unrecorded": recording.unrecorded,

@@ -24,6 +24,7 @@ from proxy.wire.interface import (
 )
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.request import encode_head
+from proxy.wire.tls import own_port_context
 
 ID_HEADER, RECORDED = b"x-wiretape-exchange", b"x-wiretape-recorded"
 """The header by which the data port names the exchange, and the one by which a client is told that it is a new one."""
@@ -33,11 +34,14 @@ _HOST = b"127.0.0.1"  # without the port, which is another each time: the record
 
 
 class DataPort:
-    """The data port at an address, of a home. To be used by one event loop."""
+    """The data port at an address, of a home, with TLS where it has a `cert`. To be used by one event loop.
 
-    def __init__(self, address: tuple[str, int], home: Path) -> None:
+    Raises UsageError for a certificate that is none.
+    """
+
+    def __init__(self, address: tuple[str, int], home: Path, cert: Path | None = None) -> None:
         self._home = home
-        self._pool = PooledUpstream(*address, None, Timeouts())
+        self._pool = PooledUpstream(*address, None if cert is None else own_port_context(cert), Timeouts())
         passes.sweep(home)
 
     def send(

@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -24,6 +25,7 @@ from proxy.replay.requested import NOT_AGAIN, OF_A_KEY, REDACTED_KEY
 from proxy.store import Engine, read
 from proxy.store.engine import reading
 from proxy.store.rows import Exchange, Pairs
+from proxy.wire.tls import own_port_context
 
 REPLAY_OF, ID_HEADER = b"x-wiretape-replay-of", "x-wiretape-exchange"
 SWITCHED = 101
@@ -212,12 +214,14 @@ def _check_plain(again: Original) -> None:
 
 
 class DataPort:
-    """Where requests are sent; a context manager. `address` is `http://HOST:PORT`."""
+    """Where requests are sent; a context manager. `address` is `http://HOST:PORT`, or `https://` with `cert`, the file
+    of the port's own certificate: nobody else is believed. Raises UsageError for one that is none."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, cert: Path | None = None) -> None:
         self._address = address
+        verify = True if cert is None else own_port_context(cert)
         # What stands in the environment must not lead a key elsewhere; how long an answer takes is the upstream's.
-        self._client = httpx.Client(trust_env=False, timeout=None)
+        self._client = httpx.Client(trust_env=False, timeout=None, verify=verify)
 
     def __enter__(self) -> Self:
         return self
@@ -238,7 +242,10 @@ class DataPort:
         since_us = time.time_ns() // 1000
         try:
             answer = self._client.send(made, stream=True)
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if "certificate" in str(error).lower():
+                text = f"the data port {self._address} has another certificate than forward.cert, or an expired one"
+                raise WiretapeError(text) from None
             raise WiretapeError(f"no data port answers at {self._address}: start `wiretape serve`") from None
         except httpx.HTTPError as error:
             raise WiretapeError(f"the data port {self._address} broke off ({type(error).__name__})") from None

@@ -63,6 +63,7 @@ class PlaybackOptions:
     tag: tuple[str, str] | None = None
     fault: str | None = None
     data_port: tuple[str, int] | None = None
+    data_cert: Path | None = None
     else_record: tuple[str, ...] = ()
     lifeline: int | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
@@ -128,7 +129,7 @@ def _tell(common: Session) -> None:
 
 
 def _playback(options: PlaybackOptions, common: Session, engine: Engine | None) -> Playback:
-    port = None if options.data_port is None else DataPort(options.data_port, options.home)
+    port = None if options.data_port is None else DataPort(options.data_port, options.home, options.data_cert)
     modes: dict[str, Mode] = dict.fromkeys(() if port is None else options.else_record, "record-missing")
     fault = None if options.fault is None else parse(options.fault)
     playback = Playback(common, options.speed, port, modes, fault)

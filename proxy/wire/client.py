@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -23,6 +24,7 @@ from proxy.wire.interface import (
 )
 from proxy.wire.response import ResponseParser
 from proxy.wire.sockets import prepare, reset_when_sent, set_reset
+from proxy.wire.tls import explained
 
 HIGH_WATER = 256 * 1024  # bytes waiting for the upstream above which the client is not read
 LOW_WATER = 64 * 1024
@@ -288,6 +290,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif parser.head is not None:
             text = f"the upstream {how} the connection before its response was complete"
             self._break(UpstreamError("incomplete", text))
+        elif isinstance(exc, ssl.SSLError):  # in TLS 1.3 a client is judged after its handshake
+            self._break(UpstreamError("tls", f"the upstream broke TLS off: {explained(exc)}"))
         else:
             retry = self._repeatable and not parser.begun
             text = f"the upstream {how} the connection without an answer"

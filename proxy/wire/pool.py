@@ -6,7 +6,6 @@ Must not know journal, providers, settings.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import time
@@ -14,6 +13,9 @@ from ipaddress import ip_address
 
 from proxy.wire.client import UpstreamConnection
 from proxy.wire.interface import Timeouts, Upload, UpstreamError, UpstreamExchange, UpstreamListener, UpstreamRequest
+from proxy.wire.through import connect, reason
+from proxy.wire.tls import explained
+from proxy.wire.via import Via
 
 MAX_IDLE = 256
 IDLE_SECONDS = 60.0
@@ -22,13 +24,21 @@ IDLE_SECONDS = 60.0
 class PooledUpstream:
     """The upstream at `host`:`port`; implements interface.Upstream. Never retries anything by itself.
 
-    `local`: no connection leaves this machine, whatever the host's name is said to mean.
+    `local`: no connection leaves this machine, whatever the host's name is said to mean. `via`: all go through it.
     """
 
     def __init__(
-        self, host: str, port: int, tls: ssl.SSLContext | None, timeouts: Timeouts, *, local: bool = False
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        timeouts: Timeouts,
+        *,
+        local: bool = False,
+        via: Via | None = None,
     ) -> None:
         self._local = local
+        self._via = via
         self._host = host
         self._port = port
         self._tls = tls
@@ -79,20 +89,32 @@ class PooledUpstream:
 
     async def _open(self) -> UpstreamConnection:
         where = f"{self._host}:{self._port}"
+        limit = self._timeouts.connect
         try:
-            async with asyncio.timeout(self._timeouts.connect):
-                return await self._open_any(where)
+            async with asyncio.timeout(limit):
+                if self._via is None:
+                    return await self._open_any(where)
+                return await self._open_through(self._via, where)
         except TimeoutError:
-            raise UpstreamError(
-                "connect_timeout", f"no connection to {where} within {self._timeouts.connect:g} s"
-            ) from None
+            through = "" if self._via is None else f" through the proxy {self._via}"
+            raise UpstreamError("connect_timeout", f"no connection to {where}{through} within {limit:g} s") from None
+
+    async def _open_through(self, via: Via, where: str) -> UpstreamConnection:
+        sock = await connect(via, self._host, self._port)
+        try:
+            return await self._speak(sock)
+        except ssl.SSLError as error:
+            raise _no_tls(error, where) from None
+        except OSError as error:
+            text = f"the connection to {where} through the proxy {via} broke: {reason(error)}"
+            raise UpstreamError("connect", text) from None
 
     async def _open_any(self, where: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         try:
             addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # the latter for what can be no host name at all
-            raise UpstreamError("connect", f"cannot find the address of {self._host}: {_reason(error)}") from None
+            raise UpstreamError("connect", f"cannot find the address of {self._host}: {reason(error)}") from None
         failure = UpstreamError("connect", f"cannot connect to {where}: it has no address")
         for family, kind, protocol, _, address in addresses:
             if self._local and not ip_address(str(address[0])).is_loopback:
@@ -100,22 +122,27 @@ class PooledUpstream:
                 continue
             try:
                 return await self._open_one(socket.socket(family, kind, protocol), address)
-            except ssl.SSLCertVerificationError as error:
-                raise UpstreamError("tls", f"the certificate of {where} is not valid: {error.verify_message}") from None
             except ssl.SSLError as error:
-                raise UpstreamError("tls", f"no TLS connection to {where}: {error.reason or error}") from None
+                raise _no_tls(error, where) from None
             except OSError as error:  # also for want of descriptors or of an address family
-                failure = UpstreamError("connect", f"cannot connect to {where}: {_reason(error)}")
+                failure = UpstreamError("connect", f"cannot connect to {where}: {reason(error)}")
         raise failure
 
     async def _open_one(
         self, sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
     ) -> UpstreamConnection:
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return await self._speak(sock)
+
+    async def _speak(self, sock: socket.socket) -> UpstreamConnection:
+        """Over a socket object of our own, so that it can be asked and drained past the transport."""
         loop = asyncio.get_running_loop()
         try:
-            # A socket object of our own, so that it can be asked and drained past the transport.
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(loop, sock, self._timeouts, self._release),
                 sock=sock,
@@ -128,9 +155,7 @@ class PooledUpstream:
         return connection
 
 
-def _reason(error: OSError | UnicodeError) -> str:
-    """In the system's words; the event loops put addresses and tuples into theirs."""
-    if isinstance(error, UnicodeError):
-        return "that is no host name"
-    number = error.errno or 0  # address lookups count theirs from -1 down
-    return os.strerror(number) if number > 0 else error.strerror or str(error)
+def _no_tls(error: ssl.SSLError, where: str) -> UpstreamError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UpstreamError("tls", f"the certificate of {where} is not valid: {error.verify_message}")
+    return UpstreamError("tls", f"no TLS connection to {where}: {explained(error)}")

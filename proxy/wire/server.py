@@ -17,8 +17,8 @@ from proxy.wire.interface import RawHeaders, RequestError
 from proxy.wire.limits import Limits
 from proxy.wire.reading import Reading
 from proxy.wire.request import check_unfinished, parse_head, without_blank_lines
-from proxy.wire.server_exchange import ServerExchange
-from proxy.wire.sockets import LOOKS, Delivery, prepare, reset_when_sent
+from proxy.wire.server_exchange import Refuse, ServerExchange, Take
+from proxy.wire.sockets import LOOKS, Delivery, close_when_sent, prepare, reset_when_sent
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -36,13 +36,6 @@ TUNNEL_QUIET = 1.0  # seconds of silence after which a tunnel may be closed when
 
 # Why the client is not read from.
 _BY_UPLOAD, _BY_PIPELINE = 1, 2
-
-
-Refuse = Callable[[RequestError], tuple[bytes, bytes]]
-"""Counts a request that never reaches the application, and gives the header lines and the body that answer it."""
-
-Take = Callable[[ServerExchange], object]
-"""What an application that knows the extension does with a request, without a task of its own; never raises."""
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -73,7 +66,7 @@ class ServerProtocol(asyncio.Protocol):
         self._seen = 0  # bytes of an unfinished head that were looked at: small pieces must not cost its square
         self._left = 0  # bytes of a body with a length that are still to come
         self._chunked: ChunkedBody | None = None
-        self._keep_alive = True
+        self.keeps_alive = True  # the connection may carry another request after this one, as things stand
         self._ending = False  # nothing more is read as a request
         self._half_closed = False
         self._unread = False  # more waits for the client than it may
@@ -87,6 +80,7 @@ class ServerProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._reading = Reading(self._loop, self._transport)
         self._delivery = Delivery(self._transport)
+        self.tls = transport.get_extra_info("ssl_object") is not None
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own protocols only
         prepare(self._transport.get_extra_info("socket"))
@@ -126,8 +120,8 @@ class ServerProtocol(asyncio.Protocol):
             if self._held:
                 self._take(b"")  # it came before the switch, and before this
             exchange.tell_end([])
-            return not exchange.ended
-        if not exchange.complete or self._transport.get_extra_info("ssl_object") is not None:
+            return not exchange.ended and not self.tls  # which knows no half: it closes all by itself
+        if not exchange.complete or self.tls:
             self._lose(reset=False)
             return False
         self._delivery.goes_on()
@@ -151,9 +145,9 @@ class ServerProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close as soon as what is under way is done: at once if that is nothing."""
-        self._keep_alive = False
+        self.keeps_alive = False
         if self._exchange is None or self._ending:
-            self._transport.close()
+            self._close()
         elif self._exchange.tunnelled:
             self._close_quiet_tunnel()
 
@@ -177,11 +171,6 @@ class ServerProtocol(asyncio.Protocol):
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
 
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether the connection may carry another request after this one, as things stand."""
-        return self._keep_alive
-
     def response_ended(self) -> None:
         """The response is written. Go on with the next request, or come to the end of the connection."""
         exchange = self._exchange
@@ -189,14 +178,14 @@ class ServerProtocol(asyncio.Protocol):
             return
         self._exchange = None
         self._reading.resume(_BY_UPLOAD)
-        if exchange.complete and exchange.keep_alive and self._keep_alive and (self._held or not self._half_closed):
+        if exchange.complete and exchange.keep_alive and self.keeps_alive and (self._held or not self._half_closed):
             if not self._unread:
                 self._reading.resume(_BY_PIPELINE)
-            self._alarm.set(self._limits.keep_alive_seconds, self._transport.close)
+            self._alarm.set(self._limits.keep_alive_seconds, self._close)
             if self._held:
                 self._loop.call_soon(self._resume_reading)
         else:
-            self._linger()
+            self._linger(sends=not exchange.complete)
 
     def tunnel_began(self) -> None:
         """What came since the request belongs to the new protocol."""
@@ -212,17 +201,19 @@ class ServerProtocol(asyncio.Protocol):
         """The upstream sends no more."""
         if not self._half_closed and self._transport.can_write_eof():
             self._transport.write_eof()
-        else:
-            self._transport.close()
+            return
+        if not self._half_closed:
+            self.eof_received()  # TLS knows no half: the end of one is that of both
+        self._close()
 
     def break_off(self, *, reset: bool) -> None:
         """End so that the response cannot be taken for complete; `reset`: a plain close would look complete."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         self._ending = True
         if reset:
             reset_when_sent(self._loop, self._transport, ABORT_PATIENCE)
         else:
-            self._linger()
+            self._linger(sends=exchange is not None and not exchange.complete)
 
     # Reading requests
 
@@ -267,7 +258,7 @@ class ServerProtocol(asyncio.Protocol):
         data = data[end + 4 :]
         self._server.total_requests += 1
         exchange = ServerExchange(self, request, self.address)
-        self._keep_alive = self._keep_alive and request.keep_alive
+        self.keeps_alive = self.keeps_alive and request.keep_alive
         self._left, self._chunked = request.length or 0, None
         if request.chunked:
             self._chunked = ChunkedBody(self._limits.head_bytes)
@@ -332,14 +323,14 @@ class ServerProtocol(asyncio.Protocol):
             self._answer_error(error)
         else:
             self._ending = True
-            self._keep_alive = False
+            self.keeps_alive = False
             exchange.tell_failed(error)
 
     def _answer_error(self, error: RequestError) -> None:
         self._ending = True
         lines, body = self._refuse(error)
         self._transport.write(b"%b\r\n%b" % (lines, body))
-        self._linger()
+        self._linger(sends=True)
 
     def _lose(self, *, reset: bool) -> None:
         exchange, self._exchange = self._exchange, None
@@ -351,7 +342,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def _head_is_late(self) -> None:
         if not self._held:
-            self._transport.close()  # nothing was begun: there is nobody to answer
+            self._close()  # nothing was begun: there is nobody to answer
             return
         text = f"the request head was not complete within {self._limits.head_seconds:g} s (head_timeout)"
         self._answer_error(RequestError(408, "request_timeout", text))
@@ -368,8 +359,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def _look_at_half_closed(self) -> None:
         """Whoever is gone answers what is written with a reset; whoever is done sending takes it."""
-        exchange = self._exchange
-        if exchange is None:
+        if self._exchange is None:
             return
         if self._delivery.goes_on():
             self._alarm.set(HALF_CLOSED_GRACE / LOOKS, self._look_at_half_closed)
@@ -384,16 +374,24 @@ class ServerProtocol(asyncio.Protocol):
             self._active = False
             self._alarm.set(TUNNEL_QUIET, self._close_quiet_tunnel)
         else:
-            self._transport.close()
+            self._close()
 
-    def _linger(self) -> None:
-        """Close, but not in the client's face: what it still sends is swallowed for a while, or the kernel would answer
-        it with a reset that takes the response away (RFC 9112, 9.6)."""
+    def _linger(self, *, sends: bool) -> None:
+        """Close, but not in the face of a client that `sends`: that is swallowed for a while, or the kernel's answer to
+        it would be a reset that takes the response away (RFC 9112, 9.6). TLS knows no half: the client goes first."""
         self._ending = True
         self._held = b""
-        if self._half_closed or not self._transport.can_write_eof() or self._transport.is_closing():
-            self._transport.close()
+        if self._half_closed or self._transport.is_closing() or (self.tls and not sends):
+            self._close()
             return
         self._reading.resume(_BY_UPLOAD | _BY_PIPELINE)
-        self._transport.write_eof()
-        self._alarm.set(LINGER, self._transport.abort)
+        if not self.tls:
+            self._transport.write_eof()
+        self._alarm.set(LINGER, self._close if self.tls else self._transport.abort)
+
+    def _close(self) -> None:
+        self._ending = True
+        if self.tls:
+            close_when_sent(self._loop, self._transport)
+        else:
+            self._transport.close()

@@ -30,6 +30,9 @@ _SPECIAL = ByName(lambda name: name if name in (b"content-length", b"transfer-en
 
 App = Callable[..., Awaitable[None]]
 
+Refuse = Callable[[RequestError], tuple[bytes, bytes]]
+"""Counts a request that never reaches the application, and gives the header lines and the body that answer it."""
+
 
 class ServerExchange:
     """Implements wire.interface.ClientSide."""
@@ -256,7 +259,7 @@ class ServerExchange:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": request.version,
             "method": request.method.decode("ascii"),
-            "scheme": "http",
+            "scheme": "https" if self._protocol.tls else "http",
             "path": unquote_to_bytes(path).decode("utf-8", "replace"),
             "raw_path": path,
             "query_string": query,
@@ -267,6 +270,10 @@ class ServerExchange:
             "state": self._protocol.app_state,
             "extensions": {EXTENSION: self},
         }
+
+
+Take = Callable[[ServerExchange], object]
+"""What an application that knows the extension does with a request, without a task of its own; never raises."""
 
 
 def _status_line(response: UpstreamResponse) -> bytes:

@@ -12,6 +12,8 @@ import termios
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close with RST
 RESET_POLL = 0.01  # seconds
+CLOSE_PATIENCE = 30.0  # seconds
+ALERT_PATIENCE = 0.5  # seconds for the peer to answer a close alert
 LOOKS = 3  # that may be in vain, one behind the other
 
 
@@ -84,5 +86,24 @@ def reset_when_sent(loop: asyncio.AbstractEventLoop, transport: asyncio.Transpor
         if sock is not None:
             set_reset(sock)
         transport.abort()
+
+    look()
+
+
+def close_when_sent(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+    """As `Transport.close`, for TLS: there it waits for the peer's close alert, half a minute long, and most send none.
+    Here what was written is waited for, as long."""
+    until = loop.time() + CLOSE_PATIENCE
+
+    def look() -> None:
+        if transport.is_closing():
+            return
+        sock = transport.get_extra_info("socket")
+        waiting = transport.get_write_buffer_size() > 0 or unsent(sock) > 0
+        if waiting and loop.time() < until:
+            loop.call_later(RESET_POLL, look)
+            return
+        transport.close()
+        loop.call_later(ALERT_PATIENCE, transport.abort)
 
     look()

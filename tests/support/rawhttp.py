@@ -258,20 +258,19 @@ class Peer:
 
 
 def connect(
-    port: int,
-    *,
-    deadline: float = DEADLINE,
-    receive_buffer: int | None = None,
-    tls: ssl.SSLContext | None = None,
+    port: int, *, deadline: float = DEADLINE, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
 ) -> Peer:
-    """A client. With a small `receive_buffer` (bytes) it holds the sender back as soon as it does not read."""
+    """A client. With a small `receive_buffer` (bytes) it holds the sender back as soon as it does not read. With `tls`
+    a FIN is the other side's close alert, and any other end is told as RST."""
     sock = socket.socket()
     try:
         if receive_buffer is not None:  # before connecting, or the window is agreed on already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(deadline)
         sock.connect(("127.0.0.1", port))
-        return Peer(tls.wrap_socket(sock, server_hostname="localhost") if tls is not None else sock, deadline)
+        if tls is None:
+            return Peer(sock, deadline)
+        return Peer(tls.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False), deadline)
     except BaseException:
         sock.close()
         raise

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import needs
 from tests.flow.wire.differential import error_type
 from tests.flow.wire.stage import (
     LAST_CHUNK,
@@ -27,6 +25,7 @@ from tests.flow.wire.stage import (
     response,
     staged,
 )
+from tests.support import certificates
 from tests.support.rawhttp import DEADLINE, End, Ended, Peer, RawUpstream, Script
 from tests.support.running import run_wiretape
 from tests.support.websocket import Op, accepted, opened
@@ -41,37 +40,13 @@ Secure = Callable[..., Origin]
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed one for `localhost`, with its key."""
-    return _certificate(tmp_path_factory.mktemp("tls"), "localhost")
-
-
-def _certificate(folder: Path, name: str, *, issuer: Path | None = None, expired: bool = False) -> Path:
-    """A file with a certificate and its key."""
-    key, cert, both = folder / "key", folder / "cert", folder / "both"
-    make = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=" + name
-    _openssl(*make.split(), "-keyout", key, "-out", folder / "asked")
-    (folder / "more").write_text(f"subjectAltName=DNS:{name}\n")
-    sign: list[str | Path] = (
-        ["-CA", issuer, "-CAkey", issuer, "-CAcreateserial"] if issuer is not None else ["-signkey", key]
-    )
-    days = ["-days", "-1" if expired else "2"]
-    _openssl("x509", "-req", "-in", folder / "asked", "-out", cert, "-extfile", folder / "more", *sign, *days)
-    both.write_bytes(cert.read_bytes() + key.read_bytes())
-    return both
-
-
-def _openssl(*words: str | Path) -> None:
-    subprocess.run([needs("openssl"), *map(str, words)], check=True, capture_output=True)
+    return certificates.certificate(tmp_path_factory.mktemp("tls"), "localhost")
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that signs certificates, with its key."""
-    folder = tmp_path_factory.mktemp("authority")
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority"
-    _openssl(*words.split(), "-keyout", folder / "key", "-out", folder / "cert")
-    both = folder / "both"
-    both.write_bytes((folder / "cert").read_bytes() + (folder / "key").read_bytes())
-    return both
+    return certificates.authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +61,12 @@ def trusting(tmp_path_factory: pytest.TempPathFactory, certificate: Path, author
 
 @pytest.fixture
 def secure(trusting: Stage, certificate: Path) -> Secure:
-    context = _server(certificate)
+    context = certificates.serving(certificate)
 
     def origin(*scripts: Script) -> Origin:
         return trusting.origin(*scripts, kind="tls", tls=context)
 
     return origin
-
-
-def _server(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 def _alert(peer: Peer) -> None:
@@ -291,10 +260,11 @@ def test_a_certificate_that_is_not_valid(trusting: Stage, authority: Path, tmp_p
     if name == "self-signed":
         issuer = None
     elif name == "of an authority that is not trusted":
-        (tmp_path / "other").mkdir()
-        issuer = _certificate(tmp_path / "other", "other.test")
+        issuer = certificates.certificate(tmp_path / "other", "other.test")
     subject = "other.test" if name == "for another name" else "localhost"
-    context = _server(_certificate(tmp_path, subject, issuer=issuer, expired=name == "expired"))
+    context = certificates.serving(
+        certificates.certificate(tmp_path, subject, issuer=issuer, expired=name == "expired")
+    )
     with trusting.origin(Answering(), kind="tls", tls=context) as origin:
         answer = trusting.exchange(request(origin.at(), b"{}"))
         recorded = trusting.only(origin)
@@ -311,7 +281,7 @@ def test_a_certificate_that_is_not_valid(trusting: Stage, authority: Path, tmp_p
 def test_a_ca_file_is_trusted_for_its_upstream_only(
     tmp_path: Path, certificate: Path, authority: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    context = _server(_certificate(tmp_path, "localhost", issuer=authority))
+    context = certificates.serving(certificates.certificate(tmp_path, "localhost", issuer=authority))
     script = Answering(response(EVENT))
     with RawUpstream(script, tls=context) as origin:
         url = f"url = 'https://localhost:{origin.port}'"

@@ -22,7 +22,7 @@ from proxy.wire.interface import Timeouts
 from tests.support.journals import limited, open_files
 from tests.support.running import ROOT, environment
 
-OWN = {"listener", "lifeline", "on_serving", "upgrade"}
+OWN = {"listener", "lifeline", "on_serving", "upgrade", "http2"}
 """What each process has of its own."""
 
 CONFIG = """
@@ -104,7 +104,7 @@ def test_what_is_no_option_or_has_another_type_is_a_fault(settings: Settings) ->
 @pytest.mark.parametrize(
     ("module", "unneeded"),
     [
-        ("proxy.forward.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
+        ("proxy.forward.run", ["typer", "pydantic", "sqlalchemy", "httpx2", "proxy.config"]),
         ("proxy.ingest.run", ["typer", "alembic", "uvicorn", "pydantic", "genai_prices", "proxy.config"]),
         ("proxy.console.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
     ],

@@ -21,6 +21,7 @@ def test_all_are_listed(wiretape: Command) -> None:
         "url": "https://api.openai.com",
         "dialect": "openai",
         "to_set": None,
+        "proxy": None,
     }
     assert known["azure"]["url"] is None
     assert "upstreams.azure.url" in known["azure"]["to_set"]

@@ -22,7 +22,7 @@ def test_each_is_of_an_upstream_that_there_is() -> None:
 
 
 def test_values() -> None:
-    found = variables.values(9000, ["openai", "anthropic", "gemini", "ollama", "groq", "mine"], {})
+    found = variables.values("http://127.0.0.1:9000", ["openai", "anthropic", "gemini", "ollama", "groq", "mine"], {})
     assert found["OPENAI_BASE_URL"] == found["OPENAI_API_BASE"] == "http://127.0.0.1:9000/openai/v1"
     assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:9000/anthropic"
     assert found["GOOGLE_GEMINI_BASE_URL"] == "http://127.0.0.1:9000/gemini"
@@ -30,7 +30,7 @@ def test_values() -> None:
     assert found["GROQ_BASE_URL"] == "http://127.0.0.1:9000/groq"
     assert found["GROQ_API_BASE"] == "http://127.0.0.1:9000/groq/openai/v1"
     assert "AZURE_OPENAI_ENDPOINT" not in found, "it is a template until somebody gives it an address"
-    tagged = variables.values(9000, ["openai"], {}, "session=a%2Fb,env=ci")
+    tagged = variables.values("http://127.0.0.1:9000", ["openai"], {}, "session=a%2Fb,env=ci")
     assert tagged["OPENAI_BASE_URL"] == "http://127.0.0.1:9000/~session=a%2Fb,env=ci/openai/v1"
 
 
@@ -53,7 +53,7 @@ def test_values() -> None:
 def test_one_that_is_set_already_is_the_upstreams_address(name: str, value: str, upstream: str, given: Given) -> None:
     assert variables.already_set({name: value}) == {upstream: given}
     # What the command asks for is asked of the address that it had.
-    asked = variables.values(1, [upstream], {upstream: given})[name] + "/chat"
+    asked = variables.values("http://127.0.0.1:1", [upstream], {upstream: given})[name] + "/chat"
     assert (
         given.url + asked.removeprefix(f"http://127.0.0.1:1/{upstream}")
         == value.rstrip("/").replace("10.0", "http://10.0", name == "OLLAMA_HOST") + "/chat"

@@ -19,6 +19,7 @@ ANSWERS = {
     "response lost": (answers.response_lost("disk full"), 503, "cannot_record"),
     "connect": (answers.upstream_failed("connect", "x"), 502, "upstream_unreachable"),
     "tls": (answers.upstream_failed("tls", "x"), 502, "upstream_unreachable"),
+    "proxy": (answers.upstream_failed("proxy", "x"), 502, "upstream_proxy_failed"),
     "closed": (answers.upstream_failed("closed", "x"), 502, "upstream_broken"),
     "malformed": (answers.upstream_failed("malformed", "x"), 502, "upstream_broken"),
     "incomplete": (answers.upstream_failed("incomplete", "x"), 502, "upstream_broken"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -193,7 +194,7 @@ def refuse(error: RequestError) -> tuple[bytes, bytes]:
 class Served:
     """What serves an application; `refused` are the requests that never reached it."""
 
-    def __init__(self, app: Asgi, limits: Limits, sock: socket.socket) -> None:
+    def __init__(self, app: Asgi, limits: Limits, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         self.port = int(sock.getsockname()[1])
         self.state = ServerState()
         self.refused: list[RequestError] = []
@@ -202,13 +203,14 @@ class Served:
         self._take = app.take if isinstance(app, Wired) and not isinstance(app, WiredInATask) else None
         self._limits = limits
         self._sock = sock
+        self._tls = tls
         self._started = threading.Event()
         self._stop: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
 
     async def serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(self._protocol, sock=self._sock)
+        server = await self._loop.create_server(self._protocol, sock=self._sock, ssl=self._tls)
         self._started.set()
         await self._stop.wait()
         server.close()
@@ -258,12 +260,15 @@ class Served:
 
 @contextmanager
 def running(
-    factory: Callable[[], asyncio.AbstractEventLoop], app: Asgi, limits: Limits | None = None
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    app: Asgi,
+    limits: Limits | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Served]:
     """Serves an application on a port, in a thread with a loop of its own; fails where a callback failed."""
     complaints: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener, asyncio.Runner(loop_factory=factory) as runner:
-        served = Served(app, limits or Limits(), listener)
+        served = Served(app, limits or Limits(), listener, tls)
         runner.get_loop().set_exception_handler(lambda _, context: complaints.append(repr(context)))
         thread = threading.Thread(target=runner.run, args=(served.serve(),), daemon=True)
         thread.start()

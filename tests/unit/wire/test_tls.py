@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from proxy.errors import UsageError
 from proxy.wire.interface import Timeouts, Upload, UpstreamError
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.tls import tls_context
+from tests.support import certificates
 from tests.support.rawhttp import DEADLINE, Ended, Peer, RawUpstream
 from tests.unit.wire.listening import Ear, Run, begin, request
 from tests.unit.wire.parsing import SWITCHING
@@ -128,7 +130,9 @@ def test_the_systems_trust_store_can_be_replaced(
         assert run(main()) == ["head 200", "end"]
 
 
-def test_a_file_of_certificates_is_believed_alone(run: Run[Any], certificate: Path, server_tls: ssl.SSLContext) -> None:
+def test_a_file_of_certificates_is_believed_alone(
+    run: Run[Any], certificate: Path, server_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
     async def main() -> list[str]:
         own, ear = PooledUpstream("localhost", upstream.port, tls_context(certificate), Timeouts()), Ear()
         await begin(own, ear)
@@ -138,9 +142,8 @@ def test_a_file_of_certificates_is_believed_alone(run: Run[Any], certificate: Pa
 
     with RawUpstream(serve, tls=server_tls) as upstream:
         assert run(main()) == ["head 200", "end"]
-    assert [found["subject"] for found in tls_context(certificate).get_ca_certs()] == [
-        ((("commonName", "localhost"),),)
-    ]
+    found = tls_context(certificates.authority(tmp_path)).get_ca_certs()
+    assert [each["subject"] for each in found] == [((("commonName", "authority"),),)]
 
 
 def test_a_file_that_holds_no_certificates(tmp_path: Path) -> None:
@@ -318,3 +321,78 @@ def test_until_close_ends_with_a_close_alert(run: Run[Any], certificate: Path, s
 
     with RawUpstream(script, tls=server_tls) as upstream:
         assert run(main()) == ["head 200", "chunk", "end"]
+
+
+# Client certificates
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority that vouches for clients."""
+    return certificates.authority(tmp_path_factory.mktemp("clients"))
+
+
+ONLY_OLD, NEWEST = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def asked_by(
+    run: Run[Any], certificate: Path, clients: Path, version: ssl.TLSVersion, shown: Path | None
+) -> tuple[list[str], UpstreamError | None]:
+    """What is heard from an upstream that asks for a certificate of an authority's, and how that failed."""
+    theirs = certificates.serving(certificate, clients)
+    theirs.maximum_version = version
+
+    async def main() -> tuple[list[str], UpstreamError | None]:
+        own, ear = PooledUpstream("localhost", upstream.port, context, Timeouts()), Ear()
+        try:
+            await begin(own, ear)
+            return await ear.finish(), ear.error
+        except UpstreamError as error:
+            return [], error
+        finally:
+            own.close()
+
+    context = tls_context(certificate, shown)
+    with RawUpstream(serve, tls=theirs) as upstream:
+        words, error = run(main())
+        forgive(upstream)
+    return words, error
+
+
+@pytest.mark.parametrize("version", [ONLY_OLD, NEWEST])
+def test_a_client_certificate(
+    run: Run[Any], certificate: Path, clients: Path, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    shown = certificates.certificate(tmp_path, "us", issuer=clients)
+    assert asked_by(run, certificate, clients, version, shown) == (["head 200", "end"], None)
+
+
+@pytest.mark.parametrize("version", [ONLY_OLD, NEWEST])
+@pytest.mark.parametrize(
+    ("kind_of", "problem"),
+    [
+        ("none", "it asks for a client certificate .client_cert.|its alert was 'handshake failure'"),
+        ("expired", "it does not take our client certificate .client_cert.: certificate expired"),
+        ("of another authority", "it does not take our client certificate .client_cert.: unknown ca"),
+    ],
+)
+def test_a_client_certificate_that_is_not_taken(
+    run: Run[Any],
+    certificate: Path,
+    clients: Path,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+    kind_of: str,
+    problem: str,
+) -> None:
+    shown = None
+    if kind_of == "expired":
+        shown = certificates.certificate(tmp_path, "us", issuer=clients, expired=True)
+    elif kind_of != "none":
+        other = tmp_path / "other"
+        other.mkdir()
+        shown = certificates.certificate(tmp_path, "us", issuer=certificates.authority(other))
+    words, error = asked_by(run, certificate, clients, version, shown)
+    assert error is not None
+    # TLS 1.3 says it after the handshake, and a write that has failed meanwhile takes its words away.
+    assert (error.code == "tls" and re.search(problem, str(error))) or (version, words) == (NEWEST, ["closed"])
