@@ -122,8 +122,8 @@ def test_the_configuration_knows_every_variable(role: str) -> None:
     assert settings.console.token is not None
     assert settings.console.token.get_secret_value() == "wiretape"
     assert settings.database == "postgresql://wiretape:wiretape@postgres/wiretape"
-    with pytest.raises(UsageError, match=r"FORWARD__HOSTS: forward\.hosts is not a setting"):
-        load(None, {"HOME": "/nowhere", "WIRETAPE_FORWARD__HOSTS": "x"}, {})
+    with pytest.raises(UsageError, match=r"FORWARD__HORSTS: forward\.horsts is not a setting"):
+        load(None, {"HOME": "/nowhere", "WIRETAPE_FORWARD__HORSTS": "x"}, {})
 
 
 def test_what_may_be_set_reaches_the_roles() -> None:
@@ -149,7 +149,7 @@ def test_the_page_names_only_what_there_is() -> None:
     options = set(re.findall(r"\$\{(\w+):-", COMPOSE))
     rows = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     assert rows == options
-    for name, value in re.findall(r"\b(WIRETAPE_[A-Z_]+)=(\S+)", PAGE):
+    for name, value in re.findall(r"\b(WIRETAPE_[A-Z_]+)=([^\s`]+)", PAGE):
         load(None, {"HOME": "/nowhere", name: value}, {})
     for service, words in re.findall(r"docker compose exec (?:-T )?(\w+) wiretape (\w+)", PAGE):
         assert service in services()
