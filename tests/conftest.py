@@ -25,8 +25,10 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 
-# A run that was started in the background ignores Ctrl-C, and so would every command that a test starts and interrupts.
+# A run that was started in the background ignores Ctrl-C, and one under `nohup` its terminal's end; and so would every
+# command that a test starts and sends these to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 LONG = ("flow/test_soak", "flow/test_containers", "flow/survival/", "flow/test_b", "flow/test_roles", "flow/")

@@ -62,9 +62,10 @@ def everything(settings: Settings, given: Handover | None = None) -> int:
         existing = prepare_database(settings.database)
         if not shares(settings.database) and not given.formers:
             await_ingest(home)
-        ports = {name: port_of(settings, name, given) for name in _served(settings)}
-        for each in ports.values():
-            open_ports.enter_context(each.listener)
+        ports: dict[str, Port] = {}
+        for name in _served(settings):
+            ports[name] = port_of(settings, name, given)
+            open_ports.enter_context(ports[name].listener)
         given.close()
         stages = _stages(settings, ports, create=not existing, patient=bool(given.formers))
         welcome = _welcome(settings, number(ports["forward"]), number(ports["console"]))
