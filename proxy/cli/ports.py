@@ -18,8 +18,8 @@ from proxy.cli.handover import Address, Handover, Port
 from proxy.config import Settings
 from proxy.errors import UsageError
 from proxy.status import read_all
+from proxy.wire.limits import BACKLOG
 
-BACKLOG = 4096
 PREDECESSOR = 10.0  # seconds in which what a killed serve had started lets go of its port and lock
 
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from proxy.console.app import create
 from proxy.status import StatusFile
-from proxy.wire.serving import serve
+from proxy.wire.serving import config_of, serve
 
 GRACE = 2  # seconds for answers under way when it is told to stop
 
@@ -37,17 +36,7 @@ def run(options: ConsoleOptions) -> None:
 
 
 async def _serve(options: ConsoleOptions) -> None:
-    config = uvicorn.Config(
-        create(options.home, host=options.host, token=options.token),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )
+    config = config_of(create(options.home, host=options.host, token=options.token), GRACE)
     status = StatusFile(options.home, "console")
 
     def tell(address: list[object] | None) -> None:

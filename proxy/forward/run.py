@@ -36,7 +36,7 @@ from proxy.wire.interface import Timeouts, Upstream
 from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
 from proxy.wire.server import ServerProtocol
-from proxy.wire.serving import Server, on_stop
+from proxy.wire.serving import Server, on_stop, wire_config
 from proxy.wire.tls import ServerTls, tls_context
 from proxy.wire.via import parse_via
 
@@ -219,22 +219,8 @@ class _Worker:
         self._server = Server(self._config())
 
     def _config(self) -> uvicorn.Config:
-        config = uvicorn.Config(
-            self._app,
-            # uvicorn only calls it, whatever it is
-            http=partial(ServerProtocol, self._options.limits, self._app.refuse, take=self._app.take),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=4096,
-            # uvicorn hands it to asyncio.wait_for, which takes fractions too
-            timeout_graceful_shutdown=self._options.shutdown_grace,  # type: ignore[arg-type]
-        )
+        protocol = partial(ServerProtocol, self._options.limits, self._app.refuse, take=self._app.take)
+        config = wire_config(protocol, self._options.shutdown_grace, self._app)
         config.load()
         if self._tls is not None:
             config.ssl = self._tls.context  # uvicorn would make one of its own, out of files that it reads once

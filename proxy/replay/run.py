@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import uvicorn
 import uvloop
 
 from proxy.exchange import id_time_us
@@ -36,11 +35,10 @@ from proxy.store.engine import check_version, open_engine
 from proxy.store.read import Filters
 from proxy.wire.limits import Limits
 from proxy.wire.server import ServerProtocol
-from proxy.wire.serving import serve
+from proxy.wire.serving import serve, wire_config
 
 _log = logging.getLogger("playback")
 
-BACKLOG = 4096
 GRACE = 2  # seconds for answers under way when it is told to stop
 
 
@@ -143,21 +141,7 @@ async def _never(scope: object, receive: object, send: object) -> None:
 
 async def _serve(options: PlaybackOptions, common: Session, engine: Engine | None) -> None:
     playback = _playback(options, common, engine)
-    config = uvicorn.Config(
-        _never,
-        # uvicorn only calls it, whatever it is
-        http=partial(ServerProtocol, Limits(), playback.refuse, take=playback.take),  # type: ignore[arg-type]
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=GRACE,
-    )
+    config = wire_config(partial(ServerProtocol, Limits(), playback.refuse, take=playback.take), GRACE, _never)
     status = StatusFile(options.home, "playback")
 
     def tell(address: list[object] | None) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+BACKLOG = 4096
+"""Connections that may wait to be taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -11,8 +11,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
+
+from proxy.wire.limits import BACKLOG
 
 TELL = 1.0  # seconds between two words of a status
 _SOON = 0.02  # until it serves
@@ -25,6 +28,32 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """uvicorn would raise the signal again when all is done, and the exit code would tell of a death."""
         yield
+
+
+def config_of(app: Callable[..., Any], grace: float | None, **more: Any) -> uvicorn.Config:
+    """What uvicorn is told for every role: to serve this application and nothing of its own.
+
+    `grace` are the seconds for what runs once a stop was asked for, None: as long as it takes; `more` is of one role.
+    """
+    return uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # uvicorn hands it to asyncio.wait_for, which takes fractions too
+        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]
+        **more,
+    )
+
+
+def wire_config(http: Callable[..., asyncio.Protocol], grace: float, app: Callable[..., Any]) -> uvicorn.Config:
+    """As `config_of`, for a role that speaks by a protocol class of ours; `app` is for what that does not take."""
+    # uvicorn only calls it, whatever it is
+    return config_of(app, grace, http=http, date_header=False, backlog=BACKLOG)
 
 
 def on_stop(stop: Callable[[], None], lifeline: int | None, drain: Callable[[], None] = lambda: None) -> None:

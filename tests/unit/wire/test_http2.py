@@ -139,9 +139,11 @@ def test_who_reads_slowly_holds_the_upstream_back(run: Run[Any], certificate: Pa
         exchange.pause()
         await ear.hears("head 200")
         sent, before = 0, -1
-        while sent != before or not sent:
-            await asyncio.sleep(0.2)
-            sent, before = upstream.requests[0].sent, sent
+        async with asyncio.timeout(DEADLINE):
+            # That nothing goes on can only be seen by looking twice; too early a look would find less, never more.
+            while sent != before or not sent:
+                await asyncio.sleep(0.2)
+                sent, before = upstream.requests[0].sent, sent
         assert (ear.body, sent < total) == (b"", True)
         exchange.resume()
         await ear.finish()
