@@ -150,12 +150,16 @@ class Trailers(msgspec.Struct):
     headers: HeaderList
 
 
+KEPT_ALIVE = "keep_alive"
+
+
 class Change(msgspec.Struct, omit_defaults=True):
     """What of the bytes was changed on the way.
 
     `kind` is `request_header_added`, `response_header_added` or `response_header_removed` (`headers` are those, added
     ones behind all others); `own_response`, all of which are `headers`, `status` and `body`; `own_interim`, a 1xx of
-    ours; or of a transformation (forward/transform.py): `usage_asked`, `usage_withheld`, `usage_refused`.
+    ours; of a transformation (forward/transform.py): `usage_asked`, `usage_withheld`, `usage_refused`; or
+    `keep_alive`, a comment of ours in a silent stream.
 
     `removed` are the names, in lower case, of those that were taken off before; `target` is the client's as it was sent
     on, where something was taken out of its query.
@@ -178,8 +182,9 @@ class Change(msgspec.Struct, omit_defaults=True):
 
 
 def as_passed(pieces: Iterable[bytes], changes: Iterable[Change], side: Side) -> list[bytes]:
-    """What of each piece of a side's body was passed on, from all that came and the exchange's changes in order. What
-    was never passed on, because the exchange was given up or its client had left, is not told by them."""
+    """What of each piece of a side's body was passed on, from all that came and the exchange's changes in order; what
+    was put behind all that came goes with the last piece, or is one where none came. What was never passed on, because
+    the exchange was given up or its client had left, is not told by them."""
     edits: list[Change] = []
     for change in changes:
         if change.side == side:
@@ -199,6 +204,9 @@ def as_passed(pieces: Iterable[bytes], changes: Iterable[Change], side: Side) ->
             kept += data[at - begin : max(edit.at - begin, 0)] + edit.put.encode()
             at = gone = max(at, edit.at + edit.taken)
         passed.append(kept + data[at - begin :])
+    behind = b"".join(edit.put.encode() for edit in reversed(edits) if edit.at == end)
+    if behind:
+        passed[-1:] = [b"".join([*passed[-1:], behind])]
     return passed
 
 

@@ -85,11 +85,22 @@ class UpstreamSettings(Section):
         default="leave",
         description="Make requests for a stream ask for its usage too (`ask`), and keep that from the client.",
     )
+    keep_alive: OptionalDuration = Field(
+        default=None,
+        description="How long a stream of events may be silent before its client gets a comment, again and again.",
+    )
     mode: Literal["live", "playback", "playback_else_record"] = Field(
         default="live",
         description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
         "(`playback_else_record`) the upstream for what was not recorded.",
     )
+
+    @field_validator("keep_alive")
+    @classmethod
+    def _unhurried(cls, value: float | None) -> float | None:
+        if value is not None and value < 1:
+            raise ValueError('must be "1s" or longer, or "none"')
+        return value
 
     @property
     def held(self) -> bool:

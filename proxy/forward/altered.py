@@ -24,6 +24,12 @@ class AlteredRecorder(Recorder):
     _out: _Hash | None = None  # of what of the response was passed on; None while that is all that came
     _masked = False
     _keeps_bodies = True
+    withheld = 0  # bytes of the response
+
+    @property
+    def alters(self) -> bool:
+        """Whether `passes` tells what of the response is passed on."""
+        return self._out is not None
 
     def begin(self) -> None:
         self._keeps_bodies = self._head is None or self._head.record == "all"
@@ -44,16 +50,27 @@ class AlteredRecorder(Recorder):
         self._request.passed = None
 
     def response_alters(self) -> None:
-        """From its first byte on `passes` tells what of the response is passed on."""
-        self._out = hashlib.sha256()
+        """From here on `passes` tells what of the response is passed on; all that was committed before was."""
+        self._out = self._response.arrived.copy()
         self._going: list[bytes] = []  # with the next commit
 
     def response_withheld(self, kind: str, at: int, size: int) -> None:
+        self.withheld += size
         self.change(Change(kind, [], side=Side.RESPONSE, at=at, taken=size))
+
+    def response_put_in(self, kind: str, at: int, data: bytes) -> None:
+        """Of ours, between what came before byte `at` and what comes from there on; it is text."""
+        self.change(Change(kind, [], side=Side.RESPONSE, at=at, put=data.decode()))
+        self.passes(data)
 
     def passes(self, data: bytes) -> None:
         """Goes out once the next commit is done."""
         self._going.append(data)
+
+    def passed(self, data: bytes) -> None:
+        """Goes out now: it was committed."""
+        self._going.append(data)
+        self._went()
 
     def _not_written(self, error: JournalError) -> None:
         going: list[bytes] = []

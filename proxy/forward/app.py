@@ -21,7 +21,8 @@ from proxy.forward.altered import AlteredRecorder
 from proxy.forward.answers import Answer
 from proxy.forward.asking import LIMIT_KEY, AskingRelay
 from proxy.forward.client import AsgiClient, Receive, Scope, Send, client_of
-from proxy.forward.plan import Asking, Plan, Planner, TurnedAway
+from proxy.forward.keep_alive import KeptAlive
+from proxy.forward.plan import Plan, Planner, TurnedAway
 from proxy.forward.policy import Policy
 from proxy.forward.recorder import Recorder, Unrecorded
 from proxy.forward.recording import Recording
@@ -140,8 +141,8 @@ class App:
         limit = rules.max_request_body
         if limit is not None and asked.length is not None and asked.length > limit:
             raise TurnedAway(answers.too_large(limit), destination.dialect)
-        if plan.asking is not None and plan.asking.wish.on:
-            relay = self._asking(client, plan, plan.asking)
+        if plan.altering:
+            relay = self._altering(client, plan)
         else:
             kind = Unrecorded if plan.record == "none" else Recorder
             recorder = self._recorder(kind, client, plan)
@@ -152,14 +153,22 @@ class App:
             raise TurnedAway(answers.cannot_record(str(error)), destination.dialect) from None
         return relay
 
-    def _asking(self, client: ClientSide, plan: Plan, asking: Asking) -> Relay:
-        """Raises TurnedAway."""
-        asked, rules = client.request, plan.rules
-        if asked.length is not None and asked.length > rules.transform_limit:
-            raise TurnedAway(answers.too_large(rules.transform_limit, LIMIT_KEY), plan.destination.dialect)
+    def _altering(self, client: ClientSide, plan: Plan) -> Relay:
+        """One for which what passes may be other bytes than came. Raises TurnedAway."""
+        asked, destination, rules = client.request, plan.destination, plan.rules
+        asking = plan.asking if plan.asking is not None and plan.asking.wish.on else None
+        if asking is not None and asked.length is not None and asked.length > rules.transform_limit:
+            raise TurnedAway(answers.too_large(rules.transform_limit, LIMIT_KEY), destination.dialect)
+        if plan.record == "none":
+            unrecorded = self._recorder(Unrecorded, client, plan)
+            client = _kept_alive(client, destination, None)
+            return Relay(destination, plan.request(asked), unrecorded, self._redactor, rules, client, self._over)
         recorder = self._recorder(AlteredRecorder, client, plan)
+        client = _kept_alive(client, destination, recorder)
+        if asking is None:
+            return Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         return AskingRelay(
-            plan.destination, plan.request(asked), recorder, self._redactor, rules, client, self._over, asking=asking
+            destination, plan.request(asked), recorder, self._redactor, rules, client, self._over, asking=asking
         )
 
     def _recorder(self, kind: type[R], client: ClientSide, plan: Plan) -> R:
@@ -178,6 +187,11 @@ class App:
         body = msgspec.json.encode({"ok": status == 200, "problem": problem})
         client.attach(Deaf())
         answers.send(client, Answer(status, "", ""), body)
+
+
+def _kept_alive(client: ClientSide, destination: Destination, recorder: AlteredRecorder | None) -> ClientSide:
+    seconds = destination.keep_alive
+    return client if seconds is None else KeptAlive(client, seconds, recorder)
 
 
 class Deaf:

@@ -77,6 +77,7 @@ class Plan:
     rules: Rules
     change: Change | None  # of the request's head
     asking: Asking | None = None  # where it may be made to ask for its stream's usage
+    altering: bool = False  # whether what passes may be other bytes than came
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
         """The request as it goes to the upstream."""
@@ -186,6 +187,7 @@ class Planner:
         shown = redactor.headers(asked.headers)
         before, after = _around(asked, onward.target, onward.headers)
         resent = wished.replay_of is not None and destination.origin == Origin.LIVE
+        asking = _asking(asked, destination, onward.target, onward.headers) if record != "none" else None
         return Plan(
             destination=destination,
             record=record,
@@ -205,7 +207,8 @@ class Planner:
             replay_of=wished.replay_of,
             rules=replace(self._policy.rules, page=page) if page else self._policy.rules,
             change=onward.change,
-            asking=_asking(asked, destination, onward.target, onward.headers) if record != "none" else None,
+            asking=asking,
+            altering=asking is not None or destination.keep_alive is not None,
         )
 
     def _onward(self, asked: ClientRequest, found: Route, session: str | None, *, known_page: bool) -> _Onward:

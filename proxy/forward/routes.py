@@ -49,6 +49,7 @@ class Destination:
     live: Destination | None = None  # in its place for who brings a pass
     usage: Wish | None = None  # that its streams tell their usage, which is asked for where a client did not
     key: HeldKey | None = None
+    keep_alive: float | None = None  # seconds of silence after which a stream of events gets a comment
 
     @property
     def guarded(self) -> bool:

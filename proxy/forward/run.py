@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,7 +52,8 @@ class UpstreamOptions:
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
-    key that is held here: the header that it goes into, what stands before it there, and itself.
+    key that is held here: the header that it goes into, what stands before it there, and itself. `keep_alive`: seconds
+    of silence after which a stream gets a comment.
     """
 
     name: str
@@ -70,6 +71,7 @@ class UpstreamOptions:
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,17 @@ def destination(options: UpstreamOptions, http2: Http2 | None = None) -> Destina
 def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
     wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
-        demo = DemoUpstream()
         return Destination(
-            options.name, options.dialect, demo, b"demo", b"", Origin.DEMO, options.record, options.drain, usage=wish
+            name=options.name,
+            dialect=options.dialect,
+            upstream=DemoUpstream(),
+            host=b"demo",
+            base_path=b"",
+            origin=Origin.DEMO,
+            record=options.record,
+            drain=options.drain,
+            usage=wish,
+            keep_alive=options.keep_alive,
         )
     parts = urlsplit(options.url)
     assert parts.hostname is not None, "the configuration checks URLs"
@@ -153,6 +163,7 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
         drain=options.drain,
         key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
         usage=wish,
+        keep_alive=options.keep_alive,
     )
 
 
@@ -172,7 +183,9 @@ def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int)
         record=options.record,
         drain=options.drain,
         whole=True,
-        live=_live(options, http2) if options.else_record else None,
+        # Whoever asks that one passes on to here, where comments are put in once.
+        live=_live(replace(options, keep_alive=None), http2) if options.else_record else None,
+        keep_alive=options.keep_alive,
     )
 
 

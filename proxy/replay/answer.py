@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from proxy.exchange import Change, Side, WireEnd, as_passed
+from proxy.exchange import KEPT_ALIVE, Change, Side, WireEnd, as_passed
 from proxy.store import Connection, Engine, read
 from proxy.store.engine import reading
 from proxy.store.rows import Exchange, Pairs
@@ -59,7 +59,8 @@ def is_playable(exchange: Exchange) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What of a recorded response its client got, by what was changed of it: no more is played to another."""
+    """What of a recorded response its client got, by what was changed of it: no more is played to another, and no
+    comments that we put in while it was silent."""
 
     changes: Sequence[Change] = ()
 
@@ -69,8 +70,10 @@ class Heard:
         return [(name, value) for name, value in pairs if name.lower() not in names]
 
     def chunks(self, chunks: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        got = as_passed([data for _, data in chunks], self.changes, Side.RESPONSE)
-        return [(at_us, data) for (at_us, _), data in zip(chunks, got, strict=True) if data]
+        changes = [each for each in self.changes if each.kind != KEPT_ALIVE]
+        got = as_passed([data for _, data in chunks], changes, Side.RESPONSE)
+        # Of an import, which may be anybody's, something may be put where nothing came.
+        return [(at_us, data) for (at_us, _), data in zip(chunks, got, strict=False) if data]
 
 
 def heard(connection: Connection, exchange: Exchange) -> Heard:

@@ -216,7 +216,10 @@ class ClientSide(Protocol):
 
     request: ClientRequest
     address: str
-    started: bool  # a final head is on the wire
+
+    @property
+    def started(self) -> bool:
+        """A final head is on the wire."""
 
     def attach(self, listener: ClientListener) -> Upload:
         """Begin to hear the client; returns what of its body is there already."""

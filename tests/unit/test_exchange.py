@@ -145,6 +145,18 @@ def test_what_was_passed_on_is_made_of_what_came() -> None:
     assert as_passed([b"abcdefg"], refused, Side.RESPONSE) == [b"adfg"]
 
 
+def test_what_was_put_behind_all_that_came() -> None:
+    puts = ((0, "1"), (2, "2"), (2, "3"))
+    changes = [Change("keep_alive", [], side=Side.RESPONSE, at=at, put=put) for at, put in puts]
+    assert as_passed([b"a", b"b"], changes, Side.RESPONSE) == [b"1a", b"b23"]
+    assert as_passed([b"a", b"bc"], changes, Side.RESPONSE) == [b"1a", b"b23c"]
+    assert as_passed([b"ab", b"c"], changes, Side.RESPONSE) == [b"1ab", b"23c"]
+    assert as_passed([], changes, Side.RESPONSE) == [b"1"]
+    withheld = [*changes, Change("usage_withheld", [], side=Side.RESPONSE, at=2, taken=1)]
+    assert as_passed([b"ab", b"cd"], withheld, Side.RESPONSE) == [b"1ab", b"23d"]
+    assert as_passed([b"ab"], changes, Side.REQUEST) == [b"ab"]
+
+
 @given(
     st.lists(st.binary(min_size=1, max_size=9), max_size=6),
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20), st.sampled_from(["", "ü"])), max_size=4),
@@ -153,7 +165,7 @@ def test_what_was_passed_on_however_it_came(pieces: list[bytes], edits: list[tup
     came = wanted = b"".join(pieces)
     changes, at = [], 0
     for before, taken, put in edits:
-        if (at := at + before) < len(came):
+        if (at := at + before) <= len(came):
             changes.append(Change("x", [], side=Side.RESPONSE, at=at, taken=taken, put=put))
         at += taken
     for edit in reversed(changes):
@@ -161,4 +173,4 @@ def test_what_was_passed_on_however_it_came(pieces: list[bytes], edits: list[tup
     assert b"".join(as_passed([came], changes, Side.RESPONSE)) == wanted
     got = as_passed(pieces, changes, Side.RESPONSE)
     assert b"".join(got) == wanted
-    assert len(got) == len(pieces)
+    assert len(got) == (len(pieces) or (wanted != b""))

@@ -30,6 +30,8 @@ UPSTREAMS: dict[str, tuple[int, str, str]] = {
     "meta": (4, "http://127.0.0.1:{port}", "record = 'meta'"),
     "none": (4, "http://127.0.0.1:{port}", "record = 'none'"),
     "asked": (2, "http://127.0.0.1:{port}", "stream_usage = 'ask'"),
+    "kept": (3, "http://127.0.0.1:{port}", "keep_alive = '1s'"),
+    "kept-asked": (2, "http://127.0.0.1:{port}", "keep_alive = '1s'\nstream_usage = 'ask'"),
     "anthropic": (2, "http://127.0.0.1:{port}", "dialect = 'anthropic'"),
     "gemini": (2, "http://127.0.0.1:{port}", "dialect = 'gemini'"),
     "cohere": (2, "http://127.0.0.1:{port}", "dialect = 'cohere'"),

@@ -43,6 +43,7 @@ first_byte_timeout = '2s'
 idle_timeout = '3s'
 on_client_leave = 'drain'
 record = 'meta'
+keep_alive = '15s'
 [upstreams.openai]
 stream_usage = 'ask'
 [upstreams.groq]
@@ -86,7 +87,8 @@ def test_what_is_told_arrives(settings: Settings) -> None:
     assert options.fingerprint_key == fingerprint_key(settings.home, {})
     (mine,) = [each for each in options.upstreams if each.name == "mine"]
     url = "https://llm.example.com/base"
-    assert mine == UpstreamOptions("mine", url, "anthropic", Timeouts(1.0, 2.0, 3.0), drain=True, record="meta")
+    timeouts = Timeouts(1.0, 2.0, 3.0)
+    assert mine == UpstreamOptions("mine", url, "anthropic", timeouts, drain=True, record="meta", keep_alive=15.0)
     asked = {each.name for each in options.upstreams if each.ask_usage}
     assert (asked, options.transform_limit) == ({"openai"}, 2**20)
     console = process._options(ConsoleOptions, values.console_values(settings), listener=None)

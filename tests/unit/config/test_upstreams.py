@@ -67,6 +67,14 @@ def test_who_is_asked_for_the_usage_of_streams(read: Load, refused: Refused) -> 
     )
 
 
+def test_how_long_a_stream_may_be_silent(read: Load, refused: Refused) -> None:
+    assert read().upstreams["openai"].keep_alive is None
+    assert read('[upstreams.openai]\nkeep_alive = "15s"\n').upstreams["openai"].keep_alive == 15
+    assert read('[upstreams.openai]\nkeep_alive = "none"\n').upstreams["openai"].keep_alive is None
+    text = refused('[upstreams.openai]\nkeep_alive = "999ms"\n')
+    assert text.endswith('upstreams.openai.keep_alive must be "1s" or longer, or "none", not "999ms"')
+
+
 @pytest.mark.parametrize(
     ("url", "asked"),
     [

@@ -102,11 +102,12 @@ def scene(
     record: str = "all",
     expose_id: bool = False,
     server: str = OURS,
+    keep_alive: float | None = None,
 ) -> Iterator[Scene]:
     wish = Wish()
     policy = Policy(Rules(expose_id, None, limit), record_bodies=True, strip_attribution=False, templates={})
     with RawUpstream(*scripts) as upstream:
-        asked = replace(destination(upstream.port, drain=drain, record=record), usage=wish)
+        asked = replace(destination(upstream.port, drain=drain, record=record), usage=wish, keep_alive=keep_alive)
         app = App({b"o": asked}, stage.recording, Redactor(b"k" * 32), policy, lambda: None)
         with serving(app, stage, server) as served, connect(served.port) as client:
             yield Scene(stage, served, client, upstream, wish)

@@ -126,3 +126,18 @@ def test_who_is_played_is_asked_only_where_it_is_live() -> None:
     assert played.usage is None
     assert played.live is not None
     assert played.live.usage == Wish()
+
+
+def test_comments_are_put_in_once() -> None:
+    options = UpstreamOptions("x", "http://127.0.0.1:1", "openai", Timeouts(), False, "all", keep_alive=15.0)
+    assert configured(options).keep_alive == configured(replace(options, url="demo:")).keep_alive == 15
+    assert configured(replace(options, keep_alive=None)).keep_alive is None
+    played = configured(replace(options, playback=("127.0.0.1", 1), else_record=True))
+    assert played.live is not None
+    assert (played.keep_alive, played.live.keep_alive) == (15, None)
+
+
+def test_only_what_is_configured_alters_what_passes() -> None:
+    asked = ClientRequest(b"GET", b"/o/v1/x", "1.1", [(b"Host", b"h")])
+    for here, altering in ((LIVE, False), (replace(LIVE, usage=Wish()), False), (replace(LIVE, keep_alive=15.0), True)):
+        assert Planner({b"o": here}, Redactor(b"k" * 32), POLICY).plan(asked).altering is altering
