@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from proxy.exchange import WireEnd
-from proxy.forward.keep_alive import COMMENT
+from proxy.forward.altered import AlteredRecorder
+from proxy.forward.keep_alive import COMMENT, KeptAlive
 from proxy.forward.recorder import Recorder
 from proxy.wire.server_exchange import ServerExchange
-from tests.support.rawhttp import DEADLINE, Peer, connect, until
+from tests.support.rawhttp import DEADLINE, Peer, TooLate, connect, until
 from tests.unit.forward.asking import (
     ASKING,
     CHUNKED,
@@ -70,6 +71,9 @@ def ticking(here: Scene) -> Iterator[Peer]:
 
 
 def tick(clock: Peer, count: int = 4) -> None:
+    """So many from now on: what has arrived already tells of time before."""
+    while clock.has_arrived():
+        clock.read_some()
     for _ in range(count):
         clock.read_until(COMMENT)
 
@@ -77,6 +81,21 @@ def tick(clock: Peer, count: int = 4) -> None:
 def comments(here: Scene) -> int:
     """How many are recorded."""
     return sum(each.kind == "keep_alive" for each in here.changes)
+
+
+def kept(here: Scene) -> KeptAlive:
+    """The client's side of the one exchange that runs and is recorded."""
+    (side,) = [each._client for each in here.served.app._relays if isinstance(each._recorder, AlteredRecorder)]
+    assert isinstance(side, KeptAlive)
+    return side
+
+
+def stays_paused(side: KeptAlive) -> bool:
+    """Whether no room is left for it, in no buffer of the kernel's."""
+    if side._paused:
+        with suppress(TooLate):
+            until(lambda: not side._paused, "it can be written to", 0.5)
+    return side._paused
 
 
 @pytest.mark.parametrize("server", [*STOCK, OURS])
@@ -150,25 +169,33 @@ def test_other_responses_get_none(stage: Stage, head: bytes, rest: bytes) -> Non
         assert (here.end().response_out_hash, here.changes) == (None, [])
 
 
-def test_a_client_that_does_not_read_gets_none(stage: Stage) -> None:
-    filled, may, sent = threading.Event(), threading.Event(), []
+def test_a_client_that_does_not_read_gets_none_until_it_does(stage: Stage) -> None:
+    full, may, sent = threading.Event(), threading.Event(), [0]
 
     def flood(peer: Peer) -> None:
+        """No more than it takes until the client's side is full."""
         peer.read_message()
         peer.send(EVENTS + b"\r\n")  # until the connection ends
-        sent.append(peer.fill(b"\n" * 65536))  # every byte of it is a boundary
-        filled.set()
+        side = kept(here)
+        while not stays_paused(side):
+            peer.send(b"\n" * 65536)  # every byte of it is a boundary
+            sent[0] += 65536
+            until(lambda: side._paused or (side._stream is not None and side._stream.passed == sent[0]), "it passed")
+        full.set()
         may.wait(DEADLINE)
 
     with scene(stage, silent, flood, keep_alive=SECONDS) as here, ticking(here) as clock:
         tick(clock, 1)
         here.client.send(post(PLAIN, line=OTHER))
-        assert filled.wait(DEADLINE)
+        assert full.wait(DEADLINE)
         before = comments(here)
         tick(clock)
         assert comments(here) == before
+        came = here.client.read_until(b"\r\n\r\n")[:0]
+        while came.count(COMMENT) <= before:
+            came += here.client.read_until(COMMENT)
         may.set()
-        body = unchunked(here.client.read_until(b"\r\n" + LAST).partition(b"\r\n\r\n")[2])
+        body = unchunked(came + here.client.read_until(b"\r\n" + LAST))
         assert body.count(b"\n") == sent[0] + 2 * comments(here)
         here.holds(PLAIN, body)
 
@@ -273,6 +300,25 @@ def test_an_upstream_that_refuses_to_be_asked(stage: Stage) -> None:
         came += here.client.read_until(b"\r\n" + LAST)
         here.holds(PLAIN, unchunked(came.partition(b"\r\n\r\n")[2]))
         assert not here.wish.on
+
+
+@pytest.mark.parametrize("way", ["complete", "broken", "left", "stopped"])
+def test_no_timer_outlives_its_exchange(stage: Stage, way: str) -> None:
+    upstream = Steps(CHUNKED + chunk(WORD), LAST if way == "complete" else b"")
+    with scene(stage, upstream, keep_alive=SECONDS) as here:
+        upstream.go()
+        here.client.send(post(PLAIN, line=OTHER)).read_until(COMMENT)
+        side = kept(here)
+        if way == "left":
+            here.client.rst()
+        elif way == "stopped":
+            here.served.do(here.served.app.stop)
+        else:
+            upstream.go()
+        here.end()
+        here.served.do(lambda: None)  # what it ends with is done
+        assert (side._alarm, side._stream, side._relay) == (None, None, None)
+        upstream.go()
 
 
 def test_where_it_is_off_nothing_is_there_of_it(stage: Stage) -> None:
