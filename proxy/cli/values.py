@@ -107,7 +107,15 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
         "key": held_key(settings, name, os.environ),
+        "credentials": _credentials(upstream),
     }
+
+
+def _credentials(upstream: UpstreamSettings) -> dict[str, object] | None:
+    if upstream.credentials == "none" or not upstream.held:
+        return None
+    names = ("aws_profile", "aws_region", "aws_service", "google_file")
+    return {"of": upstream.credentials, **{name: getattr(upstream, name) for name in names}}
 
 
 def _playback_of(settings: Settings, upstream: UpstreamSettings, port: int | None) -> tuple[str, int] | None:

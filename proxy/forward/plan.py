@@ -76,6 +76,7 @@ class Plan:
     replay_of: str | None
     rules: Rules
     change: Change | None  # of the request's head
+    signed: bool = False  # it goes with something that is made for it alone
     asking: Asking | None = None  # where it may be made to ask for its stream's usage
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
@@ -205,6 +206,7 @@ class Planner:
             replay_of=wished.replay_of,
             rules=replace(self._policy.rules, page=page) if page else self._policy.rules,
             change=onward.change,
+            signed=destination.signer is not None,
             asking=_asking(asked, destination, onward.target, onward.headers) if record != "none" else None,
         )
 

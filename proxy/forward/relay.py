@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Concatenate, ParamSpec
 
 from proxy.exchange import Change, Side, WireEnd
@@ -240,12 +239,12 @@ class Relay:
     @guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
-        if self._destination.key is not None and response.status == HTTPStatus.UNAUTHORIZED:
-            self._destination.key.refused(self._destination.name)
         if not self._left:
             takes_trailers = self._client.request.takes_trailers
             passed = to_client(response, takes_trailers=takes_trailers)
-            added.add(passed.headers, self._recorder, self._rules)
+            held = self._destination.key
+            fault = None if held is None else held.fault(self._destination.name, response)
+            added.add(passed.headers, self._recorder, self._rules, fault)
             self._client.start(passed, takes_trailers)
 
     @guarded

@@ -25,11 +25,12 @@ from proxy.exchange import ExchangeIds, Origin
 from proxy.forward.access import Access
 from proxy.forward.app import App
 from proxy.forward.demo import DemoUpstream
-from proxy.forward.held import HeldKey
+from proxy.forward.held import Held, HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination, Wish
+from proxy.forward.signer import Signer, Source
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
 from proxy.wire.interface import Timeouts, Upstream
@@ -43,6 +44,18 @@ from proxy.wire.via import parse_via
 _log = logging.getLogger("forward")
 
 Http2 = Callable[[str, int, ssl.SSLContext, Timeouts, PooledUpstream], Upstream]
+Sources = Callable[["CredentialOptions", str], Source]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialOptions:
+    """Credentials of this machine: `of` is `aws` or `google`, the others None where they are not set."""
+
+    of: str
+    aws_profile: str | None = None
+    aws_region: str | None = None
+    aws_service: str | None = None
+    google_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +83,14 @@ class UpstreamOptions:
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
+    credentials: CredentialOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop; `http2` is
-    wire.http2's upstream, where any asks for it: it takes a while to load."""
+    wire.http2's upstream, where any asks for it: it takes a while to load. `sources` gives what an upstream's
+    credentials come from, by its host, for the same reason."""
 
     home: Path
     node: str
@@ -102,6 +117,7 @@ class Options:
     key: Path | None = None
     lifeline: int | None = None
     http2: Http2 | None = None
+    sources: Sources | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
 
@@ -115,14 +131,15 @@ def run(options: Options) -> None:
         runner.run(worker.serve())
 
 
-def destination(options: UpstreamOptions, http2: Http2 | None = None) -> Destination:
-    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use."""
+def destination(options: UpstreamOptions, http2: Http2 | None = None, sources: Sources | None = None) -> Destination:
+    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use,
+    and for credentials that can be none."""
     if options.playback is not None:
-        return _played(options, http2, *options.playback)
-    return _live(options, http2)
+        return _played(options, _live(options, http2, sources) if options.else_record else None, *options.playback)
+    return _live(options, http2, sources)
 
 
-def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
+def _live(options: UpstreamOptions, http2: Http2 | None, sources: Sources | None) -> Destination:
     wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
         demo = DemoUpstream()
@@ -151,7 +168,7 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
-        key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
+        key=_held(options, parts.hostname, sources),
         usage=wish,
     )
 
@@ -160,7 +177,19 @@ def _context(options: UpstreamOptions) -> ssl.SSLContext:
     return tls_context(options.ca_file, options.client_cert, options.client_key)
 
 
-def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int) -> Destination:
+def _held(options: UpstreamOptions, host: str, sources: Sources | None) -> Held | None:
+    if options.key is not None:
+        return HeldKey(*[part.encode() for part in options.key])
+    if options.credentials is None:
+        return None
+    assert sources is not None, "whoever asks for them brings them"
+    try:
+        return Signer(sources(options.credentials, host))
+    except UsageError as error:
+        raise UsageError(f"upstreams.{options.name}.{error}") from None
+
+
+def _played(options: UpstreamOptions, live: Destination | None, host: str, port: int) -> Destination:
     """Its recordings in its place; no word of its address gets further than this."""
     return Destination(
         name=options.name,
@@ -172,7 +201,7 @@ def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int)
         record=options.record,
         drain=options.drain,
         whole=True,
-        live=_live(options, http2) if options.else_record else None,
+        live=live,
     )
 
 
@@ -198,7 +227,9 @@ class _Worker:
             fsync_every=options.fsync_every,
         )
         self._recording = Recording(self._journal, options.on_journal_failure, options.max_recorded_body)
-        self._destinations = {item.name.encode(): destination(item, options.http2) for item in options.upstreams}
+        self._destinations = {
+            item.name.encode(): destination(item, options.http2, options.sources) for item in options.upstreams
+        }
         self._app = App(
             self._destinations,
             self._recording,
