@@ -22,7 +22,7 @@ from proxy.wire.interface import Timeouts
 from tests.support.journals import limited, open_files
 from tests.support.running import ROOT, environment
 
-OWN = {"listener", "lifeline", "on_serving", "upgrade", "http2"}
+OWN = {"listener", "lifeline", "on_serving", "upgrade", "http2", "sources"}
 """What each process has of its own."""
 
 CONFIG = """
