@@ -107,6 +107,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "playback": _playback_of(settings, upstream, playback_port),
         "else_record": upstream.mode == ELSE_RECORD,
         "key": held_key(settings, name, os.environ),
+        "upload_urls": upstream.rewrite_upload_urls and upstream.dialect == "gemini",
     }
 
 

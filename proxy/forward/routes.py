@@ -10,6 +10,7 @@ from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 
 from proxy.forward.held import HeldKey
+from proxy.forward.uploads import Home
 from proxy.wire.interface import Upstream
 
 MAX_TAGS = 32
@@ -49,6 +50,7 @@ class Destination:
     live: Destination | None = None  # in its place for who brings a pass
     usage: Wish | None = None  # that its streams tell their usage, which is asked for where a client did not
     key: HeldKey | None = None
+    uploads: Home | None = None  # where its URLs for uploads are to lead back through us
 
     @property
     def guarded(self) -> bool:

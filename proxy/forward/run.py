@@ -30,8 +30,10 @@ from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination, Wish
+from proxy.forward.uploads import Home
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
+from proxy.upload_urls import address
 from proxy.wire.interface import Timeouts, Upstream
 from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
@@ -52,7 +54,8 @@ class UpstreamOptions:
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
-    key that is held here: the header that it goes into, what stands before it there, and itself.
+    key that is held here: the header that it goes into, what stands before it there, and itself. `upload_urls`: those
+    that it answers with are to lead back through us.
     """
 
     name: str
@@ -70,6 +73,7 @@ class UpstreamOptions:
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
+    upload_urls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
+    base_path = parts.path.rstrip("/").encode()
     via = None if options.proxy is None else parse_via(options.proxy)
     pool = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
     upstream: Upstream = pool
@@ -147,12 +152,13 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
         dialect=options.dialect,
         upstream=upstream,
         host=parts.netloc.encode(),
-        base_path=parts.path.rstrip("/").encode(),
+        base_path=base_path,
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
         key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
         usage=wish,
+        uploads=Home(address(parts.scheme, parts.hostname, port), base_path) if options.upload_urls else None,
     )
 
 
@@ -173,6 +179,8 @@ def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int)
         drain=options.drain,
         whole=True,
         live=_live(options, http2) if options.else_record else None,
+        # Playback gives URLs that lead to itself, whatever the upstream's would be.
+        uploads=Home(address("http", host, port), b"") if options.upload_urls else None,
     )
 
 
@@ -209,6 +217,7 @@ class _Worker:
                 options.strip_attribution,
                 options.templates,
                 Access(options.hosts, options.cors_origins),
+                b"http" if self._tls is None else b"https",
             ),
             self._problem,
             partial(passes.take, options.home),
