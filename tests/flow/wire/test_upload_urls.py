@@ -92,7 +92,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     files = certificates.certificate(folder / "files", "localhost", issuer=authority).parent
     with Google() as google:
         config = f"forward.cert = '{files / 'cert'}'\nforward.key = '{files / 'key'}'\n{config_of(google)}"
-        with serving(folder, config=config, upgraded=True, variables={"MY_KEY": KEY}) as wiretape:
+        config += f"\n[upstreams.played]\nurl = '{google.url}'\ndialect = 'gemini'\nmode = 'playback_else_record'\n"
+        variables = {"MY_KEY": KEY, "WIRETAPE_PLAYBACK__PORT": "0"}
+        with serving(folder, config=config, upgraded=True, variables=variables) as wiretape:
             yield Place(wiretape, google, certificates.trusting(authority))
             wiretape.stop()
 
@@ -153,6 +155,16 @@ def test_the_data_port_speaks_tls(secured: Place) -> None:
     name = upload(secured, f"/~a=b/secured{START}")
     assert secured.google.files[name] == DATA
     assert len(secured.recorded("secured", 4)) == 4
+
+
+def test_by_way_of_playback_and_tls(secured: Place) -> None:
+    """Asked for once; then all of it is played."""
+    name = upload(secured, f"/~session=one/played{START}")
+    assert secured.google.files[name] == DATA
+    secured.recorded("played", 8)
+    asked = len(secured.google.seen)
+    upload(secured, f"/~session=two/played{START}")
+    assert len(secured.google.seen) == asked
 
 
 def test_the_older_style(place: Place) -> None:
