@@ -108,6 +108,7 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "else_record": upstream.mode == ELSE_RECORD,
         "key": held_key(settings, name, os.environ),
         "credentials": _credentials(upstream),
+        "upload_urls": upstream.rewrite_upload_urls and upstream.dialect == "gemini",
     }
 
 

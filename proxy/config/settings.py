@@ -101,6 +101,10 @@ class UpstreamSettings(Section):
         default="leave",
         description="Make requests for a stream ask for its usage too (`ask`), and keep that from the client.",
     )
+    rewrite_upload_urls: bool = Field(
+        default=True,
+        description="Have the URLs for uploads in its answers lead back through wiretape; of the dialect gemini.",
+    )
     mode: Literal["live", "playback", "playback_else_record"] = Field(
         default="live",
         description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
@@ -148,6 +152,13 @@ class UpstreamSettings(Section):
     def _askable(self) -> UpstreamSettings:
         if self.stream_usage == "ask" and self.dialect != "openai":
             raise PydanticCustomError("stream_usage", "can be `ask` only where the dialect is openai; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _uploading(self) -> UpstreamSettings:
+        asked_for = self.rewrite_upload_urls and "rewrite_upload_urls" in self.model_fields_set
+        if asked_for and self.dialect != "gemini":
+            raise PydanticCustomError("rewrite_upload_urls", "is for the dialect gemini only; leave it out")
         return self
 
 

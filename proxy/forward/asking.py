@@ -173,7 +173,7 @@ class AskingRelay(HoldingRelay):
             self._recorder.change(Change("response_header_removed", _text(removed)))
             passed.headers = [header for header in passed.headers if header[0].lower() not in _OF_ALL_BYTES]
         if not self._left:
-            added.add(passed.headers, self._recorder, self._rules)
+            added.add(passed, self._recorder, self._rules)
             self._client.start(passed, takes_trailers)
 
     def _pass(self, sieve: UsageSieve, data: bytes) -> None:

@@ -244,16 +244,16 @@ class Relay:
             passed = to_client(response, takes_trailers=takes_trailers)
             held = self._destination.key
             fault = None if held is None else held.fault(self._destination.name, response)
-            added.add(passed.headers, self._recorder, self._rules, fault)
+            added.add(passed, self._recorder, self._rules, fault)
             self._client.start(passed, takes_trailers)
 
     @guarded
     def on_upgraded(self, response: UpstreamResponse) -> None:
         self._record_head(response)
         self._tunnel = Tunnel(asyncio.get_running_loop(), self._too_silent)
-        headers = list(response.headers)
-        added.add(headers, self._recorder, self._rules)
-        self._client.tunnel(UpstreamResponse(response.status, response.reason, headers, bodiless=True))
+        passed = UpstreamResponse(response.status, response.reason, list(response.headers), bodiless=True)
+        added.add(passed, self._recorder, self._rules)
+        self._client.tunnel(passed)
 
     @guarded
     def on_chunk(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from proxy.forward.held import Held
 from proxy.forward.signer import Signer
+from proxy.forward.uploads import Home
 from proxy.wire.interface import Upstream
 
 MAX_TAGS = 32
@@ -50,6 +51,7 @@ class Destination:
     live: Destination | None = None  # in its place for who brings a pass
     usage: Wish | None = None  # that its streams tell their usage, which is asked for where a client did not
     key: Held | None = None  # what it is asked with, if that is held here
+    uploads: Home | None = None  # where its URLs for uploads are to lead back through us
 
     @property
     def signer(self) -> Signer | None:

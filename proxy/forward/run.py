@@ -31,8 +31,10 @@ from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination, Wish
 from proxy.forward.signer import Signer, Source
+from proxy.forward.uploads import Home
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
+from proxy.upload_urls import address
 from proxy.wire.interface import Timeouts, Upstream
 from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
@@ -65,7 +67,8 @@ class UpstreamOptions:
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
-    key that is held here: the header that it goes into, what stands before it there, and itself.
+    key that is held here: the header that it goes into, what stands before it there, and itself. `upload_urls`: those
+    that it answers with are to lead back through us.
     """
 
     name: str
@@ -84,6 +87,7 @@ class UpstreamOptions:
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
     credentials: CredentialOptions | None = None
+    upload_urls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ def _live(options: UpstreamOptions, http2: Http2 | None, sources: Sources | None
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
+    base_path = parts.path.rstrip("/").encode()
     via = None if options.proxy is None else parse_via(options.proxy)
     pool = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
     upstream: Upstream = pool
@@ -164,12 +169,13 @@ def _live(options: UpstreamOptions, http2: Http2 | None, sources: Sources | None
         dialect=options.dialect,
         upstream=upstream,
         host=parts.netloc.encode(),
-        base_path=parts.path.rstrip("/").encode(),
+        base_path=base_path,
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
         key=_held(options, parts.hostname, sources),
         usage=wish,
+        uploads=Home(address(parts.scheme, parts.hostname, port), base_path) if options.upload_urls else None,
     )
 
 
@@ -202,6 +208,8 @@ def _played(options: UpstreamOptions, live: Destination | None, host: str, port:
         drain=options.drain,
         whole=True,
         live=live,
+        # Playback gives URLs that lead to itself, whatever the upstream's would be.
+        uploads=Home(address("http", host, port), b"") if options.upload_urls else None,
     )
 
 
@@ -240,6 +248,7 @@ class _Worker:
                 options.strip_attribution,
                 options.templates,
                 Access(options.hosts, options.cors_origins),
+                b"http" if self._tls is None else b"https",
             ),
             self._problem,
             partial(passes.take, options.home),

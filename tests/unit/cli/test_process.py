@@ -47,6 +47,10 @@ record = 'meta'
 stream_usage = 'ask'
 [upstreams.groq]
 stream_usage = 'ask'
+[upstreams.google]
+url = 'https://gemini.example'
+dialect = 'gemini'
+rewrite_upload_urls = false
 """
 
 
@@ -89,6 +93,7 @@ def test_what_is_told_arrives(settings: Settings) -> None:
     assert mine == UpstreamOptions("mine", url, "anthropic", Timeouts(1.0, 2.0, 3.0), drain=True, record="meta")
     asked = {each.name for each in options.upstreams if each.ask_usage}
     assert (asked, options.transform_limit) == ({"openai"}, 2**20)
+    assert {each.name for each in options.upstreams if each.upload_urls} == {"gemini"}
     console = process._options(ConsoleOptions, values.console_values(settings), listener=None)
     assert (console.home, console.token) == (settings.home, "secret")
 

@@ -67,6 +67,16 @@ def test_who_is_asked_for_the_usage_of_streams(read: Load, refused: Refused) -> 
     )
 
 
+def test_whose_urls_for_uploads_lead_back(read: Load, refused: Refused) -> None:
+    upstreams = read("[upstreams.gemini]\nrewrite_upload_urls = false\n").upstreams
+    assert not upstreams["gemini"].rewrite_upload_urls
+    for name in ("gemini", "openai"):
+        assert read().upstreams[name].rewrite_upload_urls
+    assert not read("[upstreams.openai]\nrewrite_upload_urls = false\n").upstreams["openai"].rewrite_upload_urls
+    text = refused("[upstreams.openai]\nrewrite_upload_urls = true\n")
+    assert text.endswith("upstreams.openai.rewrite_upload_urls is for the dialect gemini only; leave it out")
+
+
 @pytest.mark.parametrize(
     ("url", "asked"),
     [
