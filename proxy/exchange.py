@@ -158,7 +158,8 @@ class Change(msgspec.Struct, omit_defaults=True):
 
     `kind` is `request_header_added`, `response_header_added` or `response_header_removed` (`headers` are those, added
     ones behind all others); `own_response`, all of which are `headers`, `status` and `body`; `own_interim`, a 1xx of
-    ours; of a transformation (forward/transform.py): `usage_asked`, `usage_withheld`, `usage_refused`; or
+    ours; of a transformation (forward/transform.py): `usage_asked`, `usage_withheld`, `usage_refused`;
+    `upload_url_rewritten` (upload_urls.py), whose `headers` stand in the places of those of their names, in order; or
     `keep_alive`, a comment of ours in a silent stream.
 
     `removed` are the names, in lower case, of those that were taken off before; `target` is the client's as it was sent

@@ -42,6 +42,7 @@ def set_up(role: str, level: int = logging.INFO) -> logging.Logger:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Their words about single connections and requests (bad requests, shutdown steps) are not for the user; ours are.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "alembic", "httpx2", "httpcore2"):
+    quiet = ("asyncio", "alembic", "botocore", "google.auth", "httpx2", "httpcore2", "urllib3")
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", *quiet):
         logging.getLogger(name).setLevel(logging.ERROR)
     return logging.getLogger(role)

@@ -21,8 +21,11 @@ import msgspec
 
 from proxy import log
 from proxy.cli.edge import INTERRUPTED, fail
+from proxy.errors import UsageError
 
 if TYPE_CHECKING:
+    from proxy.forward.run import CredentialOptions
+    from proxy.forward.signer import Source
     from proxy.store import Engine
 
 T = TypeVar("T")
@@ -67,7 +70,24 @@ def _forward(values: bytes, own: Own) -> None:
         from proxy.wire.http2 import Http2Upstream
 
         options = replace(options, http2=Http2Upstream)
+    if any(each.credentials for each in options.upstreams):
+        options = replace(options, sources=_source)
     run(options)
+
+
+def _source(options: CredentialOptions, host: str) -> Source:
+    """Raises UsageError that begins with the name of the key that is wrong."""
+    try:
+        if options.of == "aws":
+            from proxy.forward.aws import AwsSource
+
+            return AwsSource(host, options.aws_profile, options.aws_region, options.aws_service)
+        from proxy.forward.google import GoogleSource
+
+        return GoogleSource(options.google_file)
+    except ImportError as error:
+        missing = f"credentials: {options.of!r} needs {error.name}, which is not installed"
+        raise UsageError(f"{missing}: pip install 'wiretape[{options.of}]'") from None
 
 
 def _ingest(values: bytes, own: Own) -> None:

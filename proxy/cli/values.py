@@ -108,7 +108,16 @@ def _upstream(settings: Settings, name: str, playback_port: int | None) -> dict[
         "else_record": upstream.mode == ELSE_RECORD,
         "key": held_key(settings, name, os.environ),
         "keep_alive": upstream.keep_alive,
+        "credentials": _credentials(upstream),
+        "upload_urls": upstream.rewrite_upload_urls and upstream.dialect == "gemini",
     }
+
+
+def _credentials(upstream: UpstreamSettings) -> dict[str, object] | None:
+    if upstream.credentials == "none" or not upstream.held:
+        return None
+    names = ("aws_profile", "aws_region", "aws_service", "google_file")
+    return {"of": upstream.credentials, **{name: getattr(upstream, name) for name in names}}
 
 
 def _playback_of(settings: Settings, upstream: UpstreamSettings, port: int | None) -> tuple[str, int] | None:

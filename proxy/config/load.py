@@ -35,7 +35,8 @@ _NAMED = (UPSTREAMS, PRICES)  # tables whose tables have names of the user's own
 _RULED = frozenset(
     (
         *("client_cert", "client_key", "forward.cors_origins", "host", "http2", "input", "key", "key_env", "proxy"),
-        *("record", "stream_usage"),
+        *("record", "rewrite_upload_urls", "stream_usage"),
+        *("credentials", "aws_profile", "aws_region", "aws_service", "google_file"),
     )
 )
 _SECRET = frozenset(("token", "database", "url", "key_env", "proxy"))  # what such a key holds is never quoted

@@ -87,7 +87,8 @@ class ForwardSettings(Section):
     )
     hosts: HostNames = Field(
         default=(),
-        description="Names besides localhost by which the data port may be asked for upstreams with a `key_env`.",
+        description="Names besides localhost by which the data port may be asked for upstreams with a `key_env` or "
+        "`credentials`.",
     )
     cors_origins: PageOrigins = Field(
         default=(),

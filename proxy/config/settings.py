@@ -33,6 +33,7 @@ from proxy.config.values import (
     OptionalFile,
     OptionalProxy,
     OptionalVariable,
+    OptionalWord,
     TimeZone,
     UpstreamUrl,
     database_url,
@@ -53,6 +54,21 @@ class UpstreamSettings(Section):
     key_env: OptionalVariable = Field(
         default=None,
         description="The environment variable of the key that its requests get, in the place of what clients send.",
+    )
+    credentials: Literal["none", "aws", "google"] = Field(
+        default="none",
+        description="Whose credentials of this machine its requests get, in the place of what clients send: signatures "
+        "of `aws`, or access tokens of `google`.",
+    )
+    aws_profile: OptionalWord = Field(
+        default=None, description="The profile in AWS's own files; else as AWS's tools do."
+    )
+    aws_region: OptionalWord = Field(default=None, description="The region to sign for; else the one in `url`.")
+    aws_service: OptionalWord = Field(
+        default=None, description="The service to sign for; else the one in `url`, or bedrock."
+    )
+    google_file: OptionalFile = Field(
+        default=None, description="A service account's key, or other credentials; else as Google's tools do."
     )
     connect_timeout: OptionalDuration = Field(default=10.0, description="Longest wait for a connection.")
     first_byte_timeout: OptionalDuration = Field(
@@ -89,6 +105,10 @@ class UpstreamSettings(Section):
         default=None,
         description="How long a stream of events may be silent before its client gets a comment, again and again.",
     )
+    rewrite_upload_urls: bool = Field(
+        default=True,
+        description="Have the URLs for uploads in its answers lead back through wiretape; of the dialect gemini.",
+    )
     mode: Literal["live", "playback", "playback_else_record"] = Field(
         default="live",
         description="Ask the upstream; or (`playback`) what was recorded of it, and nobody else; or "
@@ -105,12 +125,24 @@ class UpstreamSettings(Section):
     @property
     def held(self) -> bool:
         """Whether its requests get a key that is held here: those that are only played need none."""
-        return self.key_env is not None and self.mode != "playback"
+        return (self.key_env is not None or self.credentials != "none") and self.mode != "playback"
 
     @model_validator(mode="after")
     def _keyed(self) -> UpstreamSettings:
         if self.key_env is not None and self.url == presets.BUILT_IN:
             raise PydanticCustomError("key_env", "is of no use: this upstream is part of wiretape, and asks for no key")
+        return self
+
+    @model_validator(mode="after")
+    def _signed(self) -> UpstreamSettings:
+        if self.credentials != "none" and self.key_env is not None:
+            raise PydanticCustomError("credentials", "stand in the place of a key; leave key_env or credentials out")
+        if self.credentials != "none" and self.url == presets.BUILT_IN:
+            raise PydanticCustomError("credentials", "are for nothing: this upstream is part of wiretape itself")
+        of = {"aws_profile": "aws", "aws_region": "aws", "aws_service": "aws", "google_file": "google"}
+        for name, owner in of.items():
+            if getattr(self, name) is not None and self.credentials != owner:
+                raise PydanticCustomError(name, 'belongs to credentials = "{owner}"; set that too', {"owner": owner})
         return self
 
     @model_validator(mode="after")
@@ -131,6 +163,13 @@ class UpstreamSettings(Section):
     def _askable(self) -> UpstreamSettings:
         if self.stream_usage == "ask" and self.dialect != "openai":
             raise PydanticCustomError("stream_usage", "can be `ask` only where the dialect is openai; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _uploading(self) -> UpstreamSettings:
+        asked_for = self.rewrite_upload_urls and "rewrite_upload_urls" in self.model_fields_set
+        if asked_for and self.dialect != "gemini":
+            raise PydanticCustomError("rewrite_upload_urls", "is for the dialect gemini only; leave it out")
         return self
 
 
@@ -182,7 +221,7 @@ class Settings(Section):
         if "*" in self.forward.cors_origins and self.held:
             raise PydanticCustomError(
                 "forward.cors_origins",
-                "must name each origin where an upstream has a key_env, or any page could use that key",
+                "must name each origin where an upstream has a key_env or credentials, or any page could use those",
             )
         return self
 

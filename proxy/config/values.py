@@ -200,6 +200,15 @@ def _variable(value: object) -> str | None:
     return value
 
 
+def _word(value: object) -> str | None:
+    """A name of somebody else's, such as a profile's."""
+    if value is None or value == "none":
+        return None
+    if not isinstance(value, str) or not (value.isascii() and value.isprintable() and value.strip() == value != ""):
+        raise ValueError("must be a name in printable ASCII, without blanks at its ends")
+    return value
+
+
 def _speed(value: object) -> float | None:
     """So many times as fast; None: without waiting."""
     if value is None or value == "instant":
@@ -377,6 +386,9 @@ HostNames = Annotated[tuple[str, ...], BeforeValidator(_hosts)]
 PageOrigins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 OptionalVariable = Annotated[
     str | None, BeforeValidator(_variable), PlainSerializer(lambda name: "none" if name is None else name)
+]
+OptionalWord = Annotated[
+    str | None, BeforeValidator(_word), PlainSerializer(lambda word: "none" if word is None else word)
 ]
 Host = Annotated[str, BeforeValidator(_host)]
 TimeZone = Annotated[str, BeforeValidator(_zone)]

@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from proxy import authority
+from proxy.authority import canonical
 from proxy.forward import answers
 from proxy.forward.answers import NO_CONTENT, Answer
 from proxy.wire.interface import ClientRequest, RawHeaders
 
 ANY = b"*"
-_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z_.-]+))(?::[0-9]{1,5})?")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*")
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _ASKS = b"access-control-request-"
@@ -26,7 +27,7 @@ class Access:
     """`hosts` are names and addresses besides loopback; `origins` are as browsers write them, or `*`."""
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
-        self._hosts = frozenset(_canonical(host.lower()) for host in hosts)
+        self._hosts = frozenset(canonical(host) for host in hosts)
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def preflight(self, asked: ClientRequest) -> Answer | None:
@@ -46,7 +47,7 @@ class Access:
 
     def refusal(self, asked: ClientRequest, *, guarded: bool) -> Answer | None:
         """Why a request is not taken; `guarded`: it could lead to a key that is held here."""
-        if guarded and not self._is_ours(_values(asked.headers, b"host")):
+        if guarded and not self._is_ours(authority.asked(asked.headers)):
             return answers.foreign_host()
         pages = _values(asked.headers, b"origin")
         if pages:
@@ -72,23 +73,15 @@ class Access:
         pages = _values(headers, b"origin")
         return len(pages) == 1 and (pages[0] in self._origins or ANY in self._origins)
 
-    def _is_ours(self, hosts: list[bytes]) -> bool:
-        found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    def _is_ours(self, host: bytes | None) -> bool:
+        found = None if host is None else authority.parse(host)
         if found is None:
             return False
-        name = _canonical((found[1] or found[2]).decode().lower())
-        return name == "localhost" or name in self._hosts or _is_loopback(name)
+        return found.host == "localhost" or found.host in self._hosts or _is_loopback(found.host)
 
 
 def _values(headers: RawHeaders, wanted: bytes) -> list[bytes]:
     return [value for name, value in headers if name.lower() == wanted]
-
-
-def _canonical(host: str) -> str:
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host
 
 
 def _is_loopback(host: str) -> bool:

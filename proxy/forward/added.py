@@ -5,14 +5,23 @@ from __future__ import annotations
 from proxy.exchange import Change
 from proxy.forward.policy import Rules
 from proxy.forward.recorder import Recorder
-from proxy.wire.interface import RawHeaders
+from proxy.wire.interface import RawHeaders, UpstreamResponse
 
 ID_HEADER = "x-wiretape-exchange"
 _ID = ID_HEADER.encode()
+CREDENTIALS_HEADER = "x-wiretape-credentials"
 
 
-def add(headers: RawHeaders, recorder: Recorder, rules: Rules) -> None:
-    """Add to an upstream's headers, in place. What a page may read only one can say, and that is us."""
+def add(response: UpstreamResponse, recorder: Recorder, rules: Rules, fault: str | None = None) -> None:
+    """Add to an upstream's headers, in place. What a page may read only one can say, and that is us.
+
+    `fault`: what is wrong with the credentials that are held here, and not with the client's."""
+    headers = response.headers
+    if rules.uploads is not None:
+        rules.uploads.lead_back(response.status, headers, recorder)
+    if fault is not None:
+        recorder.change(Change("response_header_added", [(CREDENTIALS_HEADER, fault)]))
+        headers.append((CREDENTIALS_HEADER.encode(), fault.encode("ascii")))
     if rules.page:
         removed = {header[0].lower().decode("latin-1") for header in headers if _is_of_pages(header)}
         headers[:] = [header for header in headers if not _is_of_pages(header)]

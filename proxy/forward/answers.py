@@ -144,6 +144,8 @@ def response_lost(reason: str) -> Answer:
 def upstream_failed(code: str, message: str) -> Answer:
     if code in ("timeout", "connect_timeout"):
         return Answer(504, "upstream_timeout", message)
+    if code == "credentials":
+        return Answer(502, "upstream_credentials_failed", message)
     if code == "proxy":
         return Answer(502, "upstream_proxy_failed", message)
     kind = "upstream_unreachable" if code in ("connect", "tls") else "upstream_broken"

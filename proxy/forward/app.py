@@ -19,8 +19,9 @@ from proxy.exchange import ExchangeIds
 from proxy.forward import answers
 from proxy.forward.altered import AlteredRecorder
 from proxy.forward.answers import Answer
-from proxy.forward.asking import LIMIT_KEY, AskingRelay
+from proxy.forward.asking import AskingRelay
 from proxy.forward.client import AsgiClient, Receive, Scope, Send, client_of
+from proxy.forward.holding import LIMIT_KEY, HoldingRelay
 from proxy.forward.keep_alive import KeptAlive
 from proxy.forward.plan import Plan, Planner, TurnedAway
 from proxy.forward.policy import Policy
@@ -31,7 +32,7 @@ from proxy.forward.relay import Relay
 from proxy.forward.routes import Destination
 from proxy.journal.writer import JournalError
 from proxy.log import place
-from proxy.wire.interface import ClientSide, RawHeaders, RequestError
+from proxy.wire.interface import ClientRequest, ClientSide, RawHeaders, RequestError
 from proxy.wire.request import BadFraming
 
 _log = logging.getLogger("forward")
@@ -144,9 +145,12 @@ class App:
         if plan.altering:
             relay = self._altering(client, plan)
         else:
+            if plan.signed and destination.holds:
+                _keep_to(rules.transform_limit, asked, destination)
             kind = Unrecorded if plan.record == "none" else Recorder
             recorder = self._recorder(kind, client, plan)
-            relay = Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
+            carry = HoldingRelay if plan.signed else Relay
+            relay = carry(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         try:
             relay.begin()
         except JournalError as error:
@@ -157,16 +161,17 @@ class App:
         """One for which what passes may be other bytes than came. Raises TurnedAway."""
         asked, destination, rules = client.request, plan.destination, plan.rules
         asking = plan.asking if plan.asking is not None and plan.asking.wish.on else None
-        if asking is not None and asked.length is not None and asked.length > rules.transform_limit:
-            raise TurnedAway(answers.too_large(rules.transform_limit, LIMIT_KEY), destination.dialect)
+        if asking is not None or (plan.signed and destination.holds):
+            _keep_to(rules.transform_limit, asked, destination)
+        carry = HoldingRelay if plan.signed else Relay
         if plan.record == "none":
             unrecorded = self._recorder(Unrecorded, client, plan)
             client = _kept_alive(client, destination, None)
-            return Relay(destination, plan.request(asked), unrecorded, self._redactor, rules, client, self._over)
+            return carry(destination, plan.request(asked), unrecorded, self._redactor, rules, client, self._over)
         recorder = self._recorder(AlteredRecorder, client, plan)
         client = _kept_alive(client, destination, recorder)
         if asking is None:
-            return Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
+            return carry(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         return AskingRelay(
             destination, plan.request(asked), recorder, self._redactor, rules, client, self._over, asking=asking
         )
@@ -208,6 +213,12 @@ class Deaf:
     def pause_response(self) -> None: ...
 
     def resume_response(self) -> None: ...
+
+
+def _keep_to(limit: int, asked: ClientRequest, destination: Destination) -> None:
+    """Raises TurnedAway for a request that says that it is longer than what is held of one."""
+    if asked.length is not None and asked.length > limit:
+        raise TurnedAway(answers.too_large(limit, LIMIT_KEY), destination.dialect)
 
 
 async def _refuse_plainly(send: Send, answer: Answer) -> None:

@@ -1,7 +1,7 @@
 """Relays an exchange that is made to ask for its stream's usage (`stream_usage`), and hides that from its client.
 
-The request is held until it is whole, the response as long as it may be what the client did not ask for. What the
-bytes say is transform.py's.
+The request is held until it is whole (holding.py), the response as long as it may be what the client did not ask for.
+What the bytes say is transform.py's.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable
 
 from proxy.exchange import Change, ResponseHead, Side, WireEnd
-from proxy.forward import added, answers, headers, transform
+from proxy.forward import added, headers, transform
 from proxy.forward.altered import AlteredRecorder
 from proxy.forward.answers import Answer
+from proxy.forward.holding import HoldingRelay
 from proxy.forward.plan import Asking
 from proxy.forward.policy import Rules
 from proxy.forward.redact import Redactor
@@ -24,15 +25,13 @@ from proxy.wire.interface import ClientSide, RawHeaders, Upload, UpstreamError, 
 
 _log = logging.getLogger("forward")
 
-LIMIT_KEY = "forward.transform_limit"
 _REFUSALS = (400, 422)  # what a field that is not known is answered with
-_CONTINUE = UpstreamResponse(100, b"Continue", [], bodiless=True)
 _OF_ALL_BYTES = headers.DIGESTS | {b"content-length"}
 
 
-class AskingRelay(Relay):
-    """A Relay whose request may be changed when it is whole, and is sent again as it came where the upstream refuses
-    the change."""
+class AskingRelay(HoldingRelay):
+    """A HoldingRelay whose request may be changed when it is whole, and is sent again as it came where the upstream
+    refuses the change."""
 
     _recorder: AlteredRecorder
     _asked_body: bytes | None = None  # as it came, of a request that was changed; until no refusal can come any more
@@ -53,54 +52,17 @@ class AskingRelay(Relay):
     ) -> None:
         super().__init__(destination, request, recorder, redactor, rules, client, on_over)
         self._asking = asking
-        self._parts: list[bytes] = []  # of the request, behind what was there at first
         self._doubts: list[bytes] = []  # the body of what is doubted
 
     # The request
 
-    @guarded
-    def start(self) -> None:
-        if self._too_large():
-            return
-        if self._upload.complete:
-            self._go()
-        elif self._client.request.awaits_continue and not self._upload.body:
-            # The upstream's would come too late: it is not asked before the body is here.
-            self._recorder.change(Change("own_interim", [], _CONTINUE.status))
-            self._recorder.commit()
-            self._client.interim(_CONTINUE)
-            self._client.flush()
-
-    @guarded
-    def on_body(self, data: bytes) -> None:
-        self._uploaded += len(data)
-        if self._too_large():
-            return
-        self._recorder.request_chunk(data)
-        self._recorder.commit()
-        self._parts.append(data)
-
-    @guarded
-    def on_request_end(self, trailers: RawHeaders) -> None:
-        super().on_request_end(trailers)
-        if not self._over:
-            self._go()
-
-    def _too_large(self) -> bool:
-        limit = self._rules.transform_limit
-        if super()._too_large():
-            return True
-        if self._uploaded <= limit:
-            return False
-        self._refuse(answers.too_large(limit, LIMIT_KEY))
+    @property
+    def _holds(self) -> bool:
         return True
 
-    def _go(self) -> None:
-        """The request is whole. Raises JournalError."""
-        body = b"".join([self._upload.body, *self._parts])
-        self._parts.clear()
+    def _alter(self) -> None:
+        body = self._upload.body
         splice = transform.ask(body) if self._asking.wish.on else None
-        self._upload.body = body
         if splice is not None:
             self._asked_body, self._plain = body, self._request
             changed = transform.spliced(body, splice)
@@ -111,7 +73,6 @@ class AskingRelay(Relay):
             self._recorder.commit()
             self._request = self._asking.request(self._request, len(changed))
             self._upload.body = changed
-        super().start()
 
     def _ask_again(self, refusal: UpstreamResponse, error: bytes) -> None:
         """Without what was refused; the client has heard nothing yet. Raises JournalError."""
@@ -212,7 +173,7 @@ class AskingRelay(Relay):
             self._recorder.change(Change("response_header_removed", _text(removed)))
             passed.headers = [header for header in passed.headers if header[0].lower() not in _OF_ALL_BYTES]
         if not self._left:
-            added.add(passed.headers, self._recorder, self._rules)
+            added.add(passed, self._recorder, self._rules)
             self._client.start(passed, takes_trailers)
 
     def _pass(self, sieve: UsageSieve, data: bytes) -> None:

@@ -21,6 +21,8 @@ from proxy.forward.policy import Policy, Rules, stricter
 from proxy.forward.recorder import is_coded
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import BadTags, BadTarget, Destination, Route, Wish, route
+from proxy.forward.uploads import uploads
+from proxy.upload_urls import way_to
 from proxy.wire.fields import ByName
 from proxy.wire.interface import ClientRequest, RawHeaders, UpstreamRequest
 from proxy.wire.request import encode_head
@@ -76,6 +78,7 @@ class Plan:
     replay_of: str | None
     rules: Rules
     change: Change | None  # of the request's head
+    signed: bool = False  # it goes with something that is made for it alone
     asking: Asking | None = None  # where it may be made to ask for its stream's usage
     altering: bool = False  # whether what passes may be other bytes than came
 
@@ -205,11 +208,19 @@ class Planner:
             tags=[(redactor.text(name), redactor.text(value)) for name, value in (*tags, *wished.tags)],
             origin=Origin.RESEND if resent else destination.origin,
             replay_of=wished.replay_of,
-            rules=replace(self._policy.rules, page=page) if page else self._policy.rules,
+            rules=self._rules(asked, destination, page),
             change=onward.change,
+            signed=destination.signer is not None,
             asking=asking,
             altering=asking is not None or destination.keep_alive is not None,
         )
+
+    def _rules(self, asked: ClientRequest, destination: Destination, page: tuple[tuple[bytes, bytes], ...]) -> Rules:
+        rules, home = self._policy.rules, destination.uploads
+        if home is None:
+            return replace(rules, page=page) if page else rules
+        way = b"" if destination.whole else way_to(asked.target)
+        return replace(rules, page=page, uploads=uploads(home, asked, way, self._policy.scheme, self._redactor))
 
     def _onward(self, asked: ClientRequest, found: Route, session: str | None, *, known_page: bool) -> _Onward:
         destination = found.destination

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Concatenate, ParamSpec
 
 from proxy.exchange import Change, Side, WireEnd
@@ -240,21 +239,21 @@ class Relay:
     @guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
-        if self._destination.key is not None and response.status == HTTPStatus.UNAUTHORIZED:
-            self._destination.key.refused(self._destination.name)
         if not self._left:
             takes_trailers = self._client.request.takes_trailers
             passed = to_client(response, takes_trailers=takes_trailers)
-            added.add(passed.headers, self._recorder, self._rules)
+            held = self._destination.key
+            fault = None if held is None else held.fault(self._destination.name, response)
+            added.add(passed, self._recorder, self._rules, fault)
             self._client.start(passed, takes_trailers)
 
     @guarded
     def on_upgraded(self, response: UpstreamResponse) -> None:
         self._record_head(response)
         self._tunnel = Tunnel(asyncio.get_running_loop(), self._too_silent)
-        headers = list(response.headers)
-        added.add(headers, self._recorder, self._rules)
-        self._client.tunnel(UpstreamResponse(response.status, response.reason, headers, bodiless=True))
+        passed = UpstreamResponse(response.status, response.reason, list(response.headers), bodiless=True)
+        added.add(passed, self._recorder, self._rules)
+        self._client.tunnel(passed)
 
     @guarded
     def on_chunk(self, data: bytes) -> None:

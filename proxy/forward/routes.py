@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 
-from proxy.forward.held import HeldKey
+from proxy.forward.held import Held
+from proxy.forward.signer import Signer
+from proxy.forward.uploads import Home
 from proxy.wire.interface import Upstream
 
 MAX_TAGS = 32
@@ -48,8 +50,19 @@ class Destination:
     whole: bool = False  # it gets the target as it came, tags and name and all
     live: Destination | None = None  # in its place for who brings a pass
     usage: Wish | None = None  # that its streams tell their usage, which is asked for where a client did not
-    key: HeldKey | None = None
+    key: Held | None = None  # what it is asked with, if that is held here
+    uploads: Home | None = None  # where its URLs for uploads are to lead back through us
     keep_alive: float | None = None  # seconds of silence after which a stream of events gets a comment
+
+    @property
+    def signer(self) -> Signer | None:
+        """What makes something of `key` for each request, if that is what it does."""
+        return self.key if isinstance(self.key, Signer) else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether its requests must be whole before they go."""
+        return self.signer is not None and self.signer.whole
 
     @property
     def guarded(self) -> bool:

@@ -25,13 +25,16 @@ from proxy.exchange import ExchangeIds, Origin
 from proxy.forward.access import Access
 from proxy.forward.app import App
 from proxy.forward.demo import DemoUpstream
-from proxy.forward.held import HeldKey
+from proxy.forward.held import Held, HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.recording import Recording
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination, Wish
+from proxy.forward.signer import Signer, Source
+from proxy.forward.uploads import Home
 from proxy.journal.writer import JournalError, JournalWriter
 from proxy.status import StatusFile
+from proxy.upload_urls import address
 from proxy.wire.interface import Timeouts, Upstream
 from proxy.wire.limits import Limits
 from proxy.wire.pool import PooledUpstream
@@ -43,6 +46,18 @@ from proxy.wire.via import parse_via
 _log = logging.getLogger("forward")
 
 Http2 = Callable[[str, int, ssl.SSLContext, Timeouts, PooledUpstream], Upstream]
+Sources = Callable[["CredentialOptions", str], Source]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialOptions:
+    """Credentials of this machine: `of` is `aws` or `google`, the others None where they are not set."""
+
+    of: str
+    aws_profile: str | None = None
+    aws_region: str | None = None
+    aws_service: str | None = None
+    google_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,9 @@ class UpstreamOptions:
 
     `playback` is where recordings answer instead of it: nothing goes to `url` then, unless `else_record`: then what
     playback sends on with a pass does. `ask_usage`: requests are made to ask for the usage of their streams. `key` is a
-    key that is held here: the header that it goes into, what stands before it there, and itself. `keep_alive`: seconds
-    of silence after which a stream gets a comment.
+    key that is held here: the header that it goes into, what stands before it there, and itself. `upload_urls`: those
+    that it answers with are to lead back through us. `keep_alive`: seconds of silence after which a stream gets a
+    comment.
     """
 
     name: str
@@ -71,13 +87,16 @@ class UpstreamOptions:
     playback: tuple[str, int] | None = None
     else_record: bool = False
     key: tuple[str, str, str] | None = field(default=None, repr=False)
+    credentials: CredentialOptions | None = None
+    upload_urls: bool = False
     keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Plain values out of the configuration. `lifeline` is a descriptor whose end-of-file means: stop; `http2` is
-    wire.http2's upstream, where any asks for it: it takes a while to load."""
+    wire.http2's upstream, where any asks for it: it takes a while to load. `sources` gives what an upstream's
+    credentials come from, by its host, for the same reason."""
 
     home: Path
     node: str
@@ -104,6 +123,7 @@ class Options:
     key: Path | None = None
     lifeline: int | None = None
     http2: Http2 | None = None
+    sources: Sources | None = None
     on_serving: Callable[[], None] = field(default=lambda: None)
 
 
@@ -117,14 +137,17 @@ def run(options: Options) -> None:
         runner.run(worker.serve())
 
 
-def destination(options: UpstreamOptions, http2: Http2 | None = None) -> Destination:
-    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use."""
+def destination(options: UpstreamOptions, http2: Http2 | None = None, sources: Sources | None = None) -> Destination:
+    """The route's end for a configured upstream. Raises UsageError for files of certificates that are of no use,
+    and for credentials that can be none."""
     if options.playback is not None:
-        return _played(options, http2, *options.playback)
-    return _live(options, http2)
+        # What that one sends on comes back by way of here, where comments are put in: once is enough.
+        live = _live(replace(options, keep_alive=None), http2, sources) if options.else_record else None
+        return _played(options, live, *options.playback)
+    return _live(options, http2, sources)
 
 
-def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
+def _live(options: UpstreamOptions, http2: Http2 | None, sources: Sources | None) -> Destination:
     wish = Wish() if options.ask_usage else None
     if options.url == "demo:":
         return Destination(
@@ -146,6 +169,7 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
     except UsageError as error:
         raise UsageError(f"upstreams.{options.name}.{error}") from None
     port = parts.port or (443 if tls is not None else 80)
+    base_path = parts.path.rstrip("/").encode()
     via = None if options.proxy is None else parse_via(options.proxy)
     pool = PooledUpstream(parts.hostname, port, tls, options.timeouts, via=via)
     upstream: Upstream = pool
@@ -157,12 +181,13 @@ def _live(options: UpstreamOptions, http2: Http2 | None) -> Destination:
         dialect=options.dialect,
         upstream=upstream,
         host=parts.netloc.encode(),
-        base_path=parts.path.rstrip("/").encode(),
+        base_path=base_path,
         origin=Origin.LIVE,
         record=options.record,
         drain=options.drain,
-        key=None if options.key is None else HeldKey(*[part.encode() for part in options.key]),
+        key=_held(options, parts.hostname, sources),
         usage=wish,
+        uploads=Home(address(parts.scheme, parts.hostname, port), base_path) if options.upload_urls else None,
         keep_alive=options.keep_alive,
     )
 
@@ -171,7 +196,19 @@ def _context(options: UpstreamOptions) -> ssl.SSLContext:
     return tls_context(options.ca_file, options.client_cert, options.client_key)
 
 
-def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int) -> Destination:
+def _held(options: UpstreamOptions, host: str, sources: Sources | None) -> Held | None:
+    if options.key is not None:
+        return HeldKey(*[part.encode() for part in options.key])
+    if options.credentials is None:
+        return None
+    assert sources is not None, "whoever asks for them brings them"
+    try:
+        return Signer(sources(options.credentials, host))
+    except UsageError as error:
+        raise UsageError(f"upstreams.{options.name}.{error}") from None
+
+
+def _played(options: UpstreamOptions, live: Destination | None, host: str, port: int) -> Destination:
     """Its recordings in its place; no word of its address gets further than this."""
     return Destination(
         name=options.name,
@@ -183,8 +220,9 @@ def _played(options: UpstreamOptions, http2: Http2 | None, host: str, port: int)
         record=options.record,
         drain=options.drain,
         whole=True,
-        # Whoever asks that one passes on to here, where comments are put in once.
-        live=_live(replace(options, keep_alive=None), http2) if options.else_record else None,
+        live=live,
+        # Playback gives URLs that lead to itself, whatever the upstream's would be.
+        uploads=Home(address("http", host, port), b"") if options.upload_urls else None,
         keep_alive=options.keep_alive,
     )
 
@@ -211,7 +249,9 @@ class _Worker:
             fsync_every=options.fsync_every,
         )
         self._recording = Recording(self._journal, options.on_journal_failure, options.max_recorded_body)
-        self._destinations = {item.name.encode(): destination(item, options.http2) for item in options.upstreams}
+        self._destinations = {
+            item.name.encode(): destination(item, options.http2, options.sources) for item in options.upstreams
+        }
         self._app = App(
             self._destinations,
             self._recording,
@@ -222,6 +262,7 @@ class _Worker:
                 options.strip_attribution,
                 options.templates,
                 Access(options.hosts, options.cors_origins),
+                b"http" if self._tls is None else b"https",
             ),
             self._problem,
             partial(passes.take, options.home),

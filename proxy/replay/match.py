@@ -29,6 +29,7 @@ HEADERS = (
     "accept",
     "anthropic-beta",
     "anthropic-version",
+    "content-range",
     "content-type",
     "openai-beta",
     "openai-organization",
@@ -37,6 +38,8 @@ HEADERS = (
     "sec-websocket-extensions",
     "sec-websocket-protocol",
     "upgrade",
+    "x-goog-upload-command",
+    "x-goog-upload-offset",
 )
 """What counts of a request's headers, unless a rule says otherwise."""
 

@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from proxy import passes
+from proxy import passes, upload_urls
+from proxy.replay.leading import way_of
+from proxy.upload_urls import WayBack
 from proxy.wire.interface import (
     ClientSide,
     RawHeaders,
@@ -41,6 +43,7 @@ class DataPort:
 
     def __init__(self, address: tuple[str, int], home: Path, cert: Path | None = None) -> None:
         self._home = home
+        self._named = upload_urls.address("http" if cert is None else "https", _HOST.decode())
         self._pool = PooledUpstream(*address, None if cert is None else own_port_context(cert), Timeouts())
         passes.sweep(home)
 
@@ -58,7 +61,9 @@ class DataPort:
         headers.append((passes.HEADER, passes.issue(self._home)))
         head = encode_head(asked.method, asked.target, headers)
         request = UpstreamRequest(asked.method, asked.target, head, asked.chunked, asked.upgrade)
-        return Sending(self._pool, request, upload, client, recorded, over)
+        sending = Sending(self._pool, request, upload, client, recorded, over)
+        sending.way = way_of(asked, self._named)
+        return sending
 
     def close(self) -> None:
         """Close what waits for another request."""
@@ -90,6 +95,7 @@ class Sending:
         self._ended = self._end_passed = False  # of the data port's side
         self._trailers: RawHeaders = []
         self._exchange: UUID | None = None
+        self.way: WayBack | None = None  # of what the data port answers with, and would lead past playback
 
     def play(self) -> None:
         """Begin."""
@@ -228,6 +234,8 @@ class Sending:
             for name, value in response.headers
             if hop or name.lower() not in _HOP
         ]
+        if self.way is not None:
+            self.way.turn(response.status, headers)
         return UpstreamResponse(response.status, response.reason, headers, response.bodiless)
 
     def _finish(self, problem: str | None = None) -> None:

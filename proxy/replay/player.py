@@ -19,6 +19,7 @@ from typing import NamedTuple
 from proxy.interpret.headers import joined, value_of
 from proxy.interpret.websocket import FrameParser
 from proxy.replay.answer import Answer, Head
+from proxy.replay.leading import way_of
 from proxy.wire.interface import ClientSide, RawHeaders, UpstreamResponse
 
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
@@ -166,6 +167,11 @@ class Player:
 
     def _head(self, head: Head) -> UpstreamResponse:
         headers = _raw(head.headers)
+        if self._answer.dialect == "gemini":
+            # Where they lead to is somebody who is not to be asked; what was sent there is recorded too.
+            way = way_of(self._client.request)
+            if way is not None:
+                way.turn(head.status, headers)
         if head.status == 101:
             key = value_of(_text(self._client.request.headers), "sec-websocket-key")
             if key is not None:

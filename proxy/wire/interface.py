@@ -91,8 +91,8 @@ class Timeouts:
 
 class UpstreamError(Exception):
     """The upstream failed. `code` is a stable word (`connect`, `connect_timeout`, `tls`, `closed`, `malformed`,
-    `timeout`, `reset`, `incomplete`; `proxy` where it is the proxy on the way that failed); the text says what happened
-    and holds nothing that a request carried.
+    `timeout`, `reset`, `incomplete`; `proxy` where it is the proxy on the way that failed; `credentials` where there
+    are none to ask it with); the text says what happened and holds nothing that a request carried.
 
     `retry`: the connection had waited in the pool and ended without a byte of an answer, and the request may be sent
     again by the rules of RFC 9110, 9.2.2.

@@ -22,7 +22,7 @@ from proxy.wire.interface import Timeouts
 from tests.support.journals import limited, open_files
 from tests.support.running import ROOT, environment
 
-OWN = {"listener", "lifeline", "on_serving", "upgrade", "http2"}
+OWN = {"listener", "lifeline", "on_serving", "upgrade", "http2", "sources"}
 """What each process has of its own."""
 
 CONFIG = """
@@ -48,6 +48,10 @@ keep_alive = '15s'
 stream_usage = 'ask'
 [upstreams.groq]
 stream_usage = 'ask'
+[upstreams.google]
+url = 'https://gemini.example'
+dialect = 'gemini'
+rewrite_upload_urls = false
 """
 
 
@@ -91,6 +95,7 @@ def test_what_is_told_arrives(settings: Settings) -> None:
     assert mine == UpstreamOptions("mine", url, "anthropic", timeouts, drain=True, record="meta", keep_alive=15.0)
     asked = {each.name for each in options.upstreams if each.ask_usage}
     assert (asked, options.transform_limit) == ({"openai"}, 2**20)
+    assert {each.name for each in options.upstreams if each.upload_urls} == {"gemini"}
     console = process._options(ConsoleOptions, values.console_values(settings), listener=None)
     assert (console.home, console.token) == (settings.home, "secret")
 

@@ -75,6 +75,16 @@ def test_how_long_a_stream_may_be_silent(read: Load, refused: Refused) -> None:
     assert text.endswith('upstreams.openai.keep_alive must be "1s" or longer, or "none", not "999ms"')
 
 
+def test_whose_urls_for_uploads_lead_back(read: Load, refused: Refused) -> None:
+    upstreams = read("[upstreams.gemini]\nrewrite_upload_urls = false\n").upstreams
+    assert not upstreams["gemini"].rewrite_upload_urls
+    for name in ("gemini", "openai"):
+        assert read().upstreams[name].rewrite_upload_urls
+    assert not read("[upstreams.openai]\nrewrite_upload_urls = false\n").upstreams["openai"].rewrite_upload_urls
+    text = refused("[upstreams.openai]\nrewrite_upload_urls = true\n")
+    assert text.endswith("upstreams.openai.rewrite_upload_urls is for the dialect gemini only; leave it out")
+
+
 @pytest.mark.parametrize(
     ("url", "asked"),
     [

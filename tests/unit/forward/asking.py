@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from proxy.exchange import Change, End, Side, as_passed
+from proxy.forward.access import Access
 from proxy.forward.app import App
+from proxy.forward.held import Held
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Wish
@@ -102,12 +104,14 @@ def scene(
     record: str = "all",
     expose_id: bool = False,
     server: str = OURS,
+    key: Held | None = None,
     keep_alive: float | None = None,
 ) -> Iterator[Scene]:
     wish = Wish()
-    policy = Policy(Rules(expose_id, None, limit), record_bodies=True, strip_attribution=False, templates={})
+    policy = Policy(Rules(expose_id, None, limit), True, False, {}, Access(["wiretape.test"]))
     with RawUpstream(*scripts) as upstream:
-        asked = replace(destination(upstream.port, drain=drain, record=record), usage=wish, keep_alive=keep_alive)
+        here = destination(upstream.port, drain=drain, record=record)
+        asked = replace(here, usage=wish, key=key, keep_alive=keep_alive)
         app = App({b"o": asked}, stage.recording, Redactor(b"k" * 32), policy, lambda: None)
         with serving(app, stage, server) as served, connect(served.port) as client:
             yield Scene(stage, served, client, upstream, wish)

@@ -22,6 +22,7 @@ from proxy.forward.held import HeldKey
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Destination
+from proxy.forward.uploads import Home
 from proxy.journal import record
 from proxy.wire.interface import Timeouts
 from proxy.wire.limits import Limits
@@ -51,10 +52,11 @@ def application(
     ready: Callable[[], str | None] = lambda: None,
     access: Access | None = None,
     key: HeldKey | None = None,
+    uploads: Home | None = None,
 ) -> App:
     """With one upstream, `o`, at a port."""
     policy = Policy(Rules(expose_id, limit), True, False, {"azure": "a name"}, access or Access())
-    destinations = {b"o": replace(destination(port, drain=drain), key=key)}
+    destinations = {b"o": replace(destination(port, drain=drain), key=key, uploads=uploads)}
     return App(destinations, stage.recording, Redactor(b"k" * 32), policy, ready)
 
 

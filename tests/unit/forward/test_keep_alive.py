@@ -13,6 +13,7 @@ from proxy.exchange import WireEnd
 from proxy.forward.altered import AlteredRecorder
 from proxy.forward.keep_alive import COMMENT, KeptAlive
 from proxy.forward.recorder import Recorder
+from proxy.forward.signer import Signer
 from proxy.wire.server_exchange import ServerExchange
 from tests.support.rawhttp import DEADLINE, Peer, TooLate, connect, until
 from tests.unit.forward.asking import (
@@ -31,6 +32,7 @@ from tests.unit.forward.asking import (
     unchunked,
 )
 from tests.unit.forward.serving import OURS, STOCK
+from tests.unit.forward.signing import Scripted
 from tests.unit.forward.tape import Stage, body_of, sha
 
 SECONDS = 0.05
@@ -300,6 +302,22 @@ def test_an_upstream_that_refuses_to_be_asked(stage: Stage) -> None:
         came += here.client.read_until(b"\r\n" + LAST)
         here.holds(PLAIN, unchunked(came.partition(b"\r\n\r\n")[2]))
         assert not here.wish.on
+
+
+@pytest.mark.parametrize("record", ["all", "none"])
+def test_where_requests_are_signed(stage: Stage, record: str) -> None:
+    upstream = Steps(CHUNKED + chunk(WORD), chunk(DONE) + LAST)
+    key = Signer(Scripted())
+    with scene(stage, upstream, key=key, keep_alive=SECONDS, record=record, limit=len(PLAIN)) as here:
+        upstream.go()
+        came = here.client.send(post(PLAIN, line=OTHER)).read_until(COMMENT)
+        upstream.go()
+        came += here.client.read_until(b"\r\n" + LAST)
+        body = unchunked(came.partition(b"\r\n\r\n")[2])
+        assert body.replace(COMMENT, b"") == WORD + DONE
+        if record == "all":
+            here.holds(PLAIN, body)
+        assert here.ask(PLAIN + b" ", line=OTHER).status == 413
 
 
 @pytest.mark.parametrize("way", ["complete", "broken", "left", "stopped"])

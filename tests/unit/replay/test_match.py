@@ -72,6 +72,20 @@ def test_what_counts_beside_the_body(fields: dict[str, Any], rule: str) -> None:
     assert rule_of(differences(form(request()), form(request(**fields)))) == rule
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("X-Goog-Upload-Command", "query", "finalize"),
+        ("X-Goog-Upload-Offset", "0", "8388608"),
+        ("Content-Range", "bytes 0-9/20", "bytes */20"),
+    ],
+)
+def test_what_is_said_to_an_upload_counts(name: str, one: str, other: str) -> None:
+    first, second = (request(b"", headers=[(name, said)]) for said in (one, other))
+    assert not same(first, second)
+    assert rule_of(differences(form(first), form(second))) == f"header {name.lower()}"
+
+
 def test_what_programs_send_anew_each_time_does_not_count() -> None:
     noise = [("User-Agent", "x/2"), ("traceparent", "00-1"), ("Authorization", "Bearer sk-1"), ("X-Request-Id", "1")]
     assert same(request(), request(headers=[*noise, *JSON, ("Accept-Encoding", "gzip"), ("Accept", "*/*")]))
