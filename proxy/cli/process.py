@@ -24,7 +24,7 @@ from proxy.cli.edge import INTERRUPTED, fail
 from proxy.errors import UsageError
 
 if TYPE_CHECKING:
-    from proxy.forward.run import CredentialOptions
+    from proxy.forward.destinations import CredentialOptions
     from proxy.forward.signer import Source
     from proxy.store import Engine
 

@@ -32,7 +32,7 @@ from proxy.forward.relay import Relay
 from proxy.forward.routes import Destination
 from proxy.journal.writer import JournalError
 from proxy.log import place
-from proxy.wire.interface import ClientRequest, ClientSide, RawHeaders, RequestError
+from proxy.wire.interface import ClientSide, RawHeaders, RequestError
 from proxy.wire.request import BadFraming
 
 _log = logging.getLogger("forward")
@@ -142,39 +142,32 @@ class App:
         limit = rules.max_request_body
         if limit is not None and asked.length is not None and asked.length > limit:
             raise TurnedAway(answers.too_large(limit), destination.dialect)
-        if plan.altering:
-            relay = self._altering(client, plan)
+        if plan.special:
+            relay = self._special(client, plan)
         else:
-            if plan.signed and destination.holds:
-                _keep_to(rules.transform_limit, asked, destination)
-            kind = Unrecorded if plan.record == "none" else Recorder
-            recorder = self._recorder(kind, client, plan)
-            carry = HoldingRelay if plan.signed else Relay
-            relay = carry(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
+            recorder = self._recorder(Unrecorded if plan.record == "none" else Recorder, client, plan)
+            relay = Relay(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
         try:
             relay.begin()
         except JournalError as error:
             raise TurnedAway(answers.cannot_record(str(error)), destination.dialect) from None
         return relay
 
-    def _altering(self, client: ClientSide, plan: Plan) -> Relay:
-        """One for which what passes may be other bytes than came. Raises TurnedAway."""
-        asked, destination, rules = client.request, plan.destination, plan.rules
+    def _special(self, client: ClientSide, plan: Plan) -> Relay:
+        """One for which something is changed on the way, in the request or in what passes. Raises TurnedAway."""
+        asked, destination, limit = client.request, plan.destination, plan.rules.transform_limit
         asking = plan.asking if plan.asking is not None and plan.asking.wish.on else None
-        if asking is not None or (plan.signed and destination.holds):
-            _keep_to(rules.transform_limit, asked, destination)
-        carry = HoldingRelay if plan.signed else Relay
-        if plan.record == "none":
-            unrecorded = self._recorder(Unrecorded, client, plan)
-            client = _kept_alive(client, destination, None)
-            return carry(destination, plan.request(asked), unrecorded, self._redactor, rules, client, self._over)
-        recorder = self._recorder(AlteredRecorder, client, plan)
-        client = _kept_alive(client, destination, recorder)
-        if asking is None:
-            return carry(destination, plan.request(asked), recorder, self._redactor, rules, client, self._over)
-        return AskingRelay(
-            destination, plan.request(asked), recorder, self._redactor, rules, client, self._over, asking=asking
-        )
+        if (asking is not None or destination.holds) and asked.length is not None and asked.length > limit:
+            raise TurnedAway(answers.too_large(limit, LIMIT_KEY), destination.dialect)
+        altered = None if plan.record == "none" else self._recorder(AlteredRecorder, client, plan)
+        recorder = altered or self._recorder(Unrecorded, client, plan)
+        if destination.keep_alive is not None:
+            client = KeptAlive(client, destination.keep_alive, altered)
+        request, redactor, rules = plan.request(asked), self._redactor, plan.rules
+        if asking is not None and altered is not None:
+            return AskingRelay(destination, request, altered, redactor, rules, client, self._over, asking=asking)
+        carry = Relay if destination.signer is None else HoldingRelay
+        return carry(destination, request, recorder, redactor, rules, client, self._over)
 
     def _recorder(self, kind: type[R], client: ClientSide, plan: Plan) -> R:
         head = plan.recorded(client.request, client.address)
@@ -194,11 +187,6 @@ class App:
         answers.send(client, Answer(status, "", ""), body)
 
 
-def _kept_alive(client: ClientSide, destination: Destination, recorder: AlteredRecorder | None) -> ClientSide:
-    seconds = destination.keep_alive
-    return client if seconds is None else KeptAlive(client, seconds, recorder)
-
-
 class Deaf:
     """Listens to a client whose answer depends on nothing that is still to come."""
 
@@ -213,12 +201,6 @@ class Deaf:
     def pause_response(self) -> None: ...
 
     def resume_response(self) -> None: ...
-
-
-def _keep_to(limit: int, asked: ClientRequest, destination: Destination) -> None:
-    """Raises TurnedAway for a request that says that it is longer than what is held of one."""
-    if asked.length is not None and asked.length > limit:
-        raise TurnedAway(answers.too_large(limit, LIMIT_KEY), destination.dialect)
 
 
 async def _refuse_plainly(send: Send, answer: Answer) -> None:

@@ -78,9 +78,8 @@ class Plan:
     replay_of: str | None
     rules: Rules
     change: Change | None  # of the request's head
-    signed: bool = False  # it goes with something that is made for it alone
     asking: Asking | None = None  # where it may be made to ask for its stream's usage
-    altering: bool = False  # whether what passes may be other bytes than came
+    special: bool = False  # whether a plain relay and its recorder are not enough
 
     def request(self, asked: ClientRequest) -> UpstreamRequest:
         """The request as it goes to the upstream."""
@@ -210,9 +209,8 @@ class Planner:
             replay_of=wished.replay_of,
             rules=self._rules(asked, destination, page),
             change=onward.change,
-            signed=destination.signer is not None,
             asking=asking,
-            altering=asking is not None or destination.keep_alive is not None,
+            special=asking is not None or destination.keep_alive is not None or destination.signer is not None,
         )
 
     def _rules(self, asked: ClientRequest, destination: Destination, page: tuple[tuple[bytes, bytes], ...]) -> Rules:

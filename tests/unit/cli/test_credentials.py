@@ -12,7 +12,8 @@ import pytest
 from proxy.cli import process, values
 from proxy.config import load
 from proxy.errors import UsageError
-from proxy.forward.run import CredentialOptions, Options
+from proxy.forward.destinations import CredentialOptions
+from proxy.forward.run import Options
 from tests.support.running import starting
 
 MINE = "[upstreams.mine]\nurl = 'https://bedrock-runtime.us-east-1.amazonaws.com'\n"

@@ -15,7 +15,8 @@ import pytest
 from proxy.cli import process, values
 from proxy.config import Settings, fingerprint_key, load
 from proxy.console.run import ConsoleOptions
-from proxy.forward.run import Options, UpstreamOptions
+from proxy.forward.destinations import UpstreamOptions
+from proxy.forward.run import Options
 from proxy.ingest.run import IngestOptions
 from proxy.replay.run import PlaybackOptions
 from proxy.wire.interface import Timeouts

@@ -139,11 +139,12 @@ def test_an_upstream_that_breaks_off_amid_a_refusal(stage: Stage) -> None:
     "begun", [CHUNKED + chunk(WORD + USAGE[:30]), b"HTTP/1.1 400 B\r\nContent-Length: 9\r\n\r\nstre"]
 )
 def test_a_client_that_leaves(stage: Stage, drain: bool, begun: bytes) -> None:
-    gone = threading.Event()
+    sent, gone = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
         peer.read_message()
         peer.send(begun)
+        sent.set()
         gone.wait(DEADLINE)
         if drain:
             peer.send(b"am_op" if b"400" in begun else chunk(USAGE[30:] + DONE) + b"0\r\n\r\n")
@@ -153,7 +154,7 @@ def test_a_client_that_leaves(stage: Stage, drain: bool, begun: bytes) -> None:
     with scene(stage, script, drain=drain) as here:
         here.client.send(post(PLAIN))
         if b"400" in begun:
-            until(lambda: bool(here.upstream.peers) and here.changes != [], "it was asked")
+            assert sent.wait(DEADLINE)
         else:
             here.client.read_until(WORD)
         here.client.rst()
@@ -219,14 +220,17 @@ def test_what_cannot_be_recorded_does_not_pass(stage: Stage) -> None:
 
 
 def test_a_stop_while_a_refusal_may_come(stage: Stage) -> None:
+    sent = threading.Event()
+
     def script(peer: Peer) -> None:
         peer.read_message()
         peer.send(b"HTTP/1.1 400 Bad\r\nContent-Length: 100\r\n\r\nx")
+        sent.set()
         peer.wait_hung_up()
 
     with scene(stage, script) as here:
         here.client.send(post(PLAIN))
-        until(lambda: here.changes != [], "it is asked")
+        assert sent.wait(DEADLINE)
         here.served.do(here.served.app.stop)
         assert here.client.read_message().status == 500
         assert here.end().response_out_hash in (None, sha(b""))

@@ -10,13 +10,13 @@ import pytest
 from proxy import passes
 from proxy.exchange import Origin
 from proxy.forward.access import Access
+from proxy.forward.destinations import UpstreamOptions
+from proxy.forward.destinations import destination as configured
 from proxy.forward.held import HeldKey
 from proxy.forward.plan import Planner, TurnedAway
 from proxy.forward.policy import Policy, Rules
 from proxy.forward.redact import Redactor
 from proxy.forward.routes import Wish
-from proxy.forward.run import UpstreamOptions
-from proxy.forward.run import destination as configured
 from proxy.wire.interface import ClientRequest, KnownHead, Timeouts
 from tests.unit.forward.serving import destination
 
@@ -139,5 +139,5 @@ def test_comments_are_put_in_once() -> None:
 
 def test_only_what_is_configured_alters_what_passes() -> None:
     asked = ClientRequest(b"GET", b"/o/v1/x", "1.1", [(b"Host", b"h")])
-    for here, altering in ((LIVE, False), (replace(LIVE, usage=Wish()), False), (replace(LIVE, keep_alive=15.0), True)):
-        assert Planner({b"o": here}, Redactor(b"k" * 32), POLICY).plan(asked).altering is altering
+    for here, special in ((LIVE, False), (replace(LIVE, usage=Wish()), False), (replace(LIVE, keep_alive=15.0), True)):
+        assert Planner({b"o": here}, Redactor(b"k" * 32), POLICY).plan(asked).special is special
