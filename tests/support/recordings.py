@@ -58,8 +58,8 @@ _spare: dict[str, list[str]] = {}
 
 @contextmanager
 def a_copy(kind: str, path: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
-    """A copy of it; `path` is where a file goes. A Postgres' is used again where nothing was written: what a server does
-    before it answers the first questions in a new database takes longer than most tests."""
+    """A copy of it; `path` is where a file goes. One of a Postgres in which nothing was written is used again: what a
+    server does before it answers the first questions in a new database takes longer than most tests."""
     original = recorded(kind)
     if original.file is not None:
         shutil.copyfile(original.file, path)
