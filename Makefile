@@ -1,7 +1,7 @@
 # One way to run each: make serve | test | check | bench | chaos. All that is needed before is Python 3.11 or newer, and
 # make. ARGS= goes on to the command (make test ARGS="-k sse"); PYTHON= chooses the interpreter that .venv is made with.
 
-.PHONY: help serve test check bench chaos fuzz lock clean FORCE
+.PHONY: help serve test check types rules bench chaos fuzz lock clean FORCE
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
@@ -28,10 +28,16 @@ serve: .venv/package
 test: .venv/dev
 	@.venv/bin/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# Types take longest, on one core: all else is done on another meanwhile.
 check: .venv/dev
+	@$(MAKE) --jobs 2 types rules
+
+types: .venv/dev
+	@.venv/bin/mypy
+
+rules: .venv/dev
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
-	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest --quiet tests/unit/test_house.py
 

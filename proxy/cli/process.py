@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OFTEN = gc.get_threshold()  # how often a process that lives long looks for garbage; a command does less so
+
 
 @dataclass(frozen=True, slots=True)
 class Own:
@@ -47,6 +49,7 @@ def told(values: Mapping[str, object]) -> bytes:
 
 def run(role: str, values: bytes, own: Own) -> None:
     """Run a role until it is told to stop. Raises what the role raises."""
+    gc.set_threshold(*_OFTEN)
     {"forward": _forward, "ingest": _ingest, "console": _console, "playback": _playback}[role](values, own)
 
 

@@ -109,7 +109,7 @@ class Site:
 
     @contextmanager
     def ingest(self) -> Iterator[Running]:
-        with serving(self.folder, command="ingest", variables=self.variables) as running:
+        with serving(self.folder, command="ingest", variables=self.variables, fresh=True) as running:
             yield running
             assert running.stop() == 0, running.log
 

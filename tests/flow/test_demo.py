@@ -60,7 +60,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The first request of the README, made and stored."""
     needs("curl")
     folder = tmp_path_factory.mktemp("demo")
-    with serving(folder) as wiretape:
+    with serving(folder, fresh=True) as wiretape:
         words = shlex.split(_documented(f"curl --no-buffer {PORT}demo/"))
         curl, asked = _steady(lambda: _run(folder, words, wiretape), _event_by_event)
         wiretape.wait_stored(asked)

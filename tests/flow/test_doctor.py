@@ -36,7 +36,7 @@ def test_before_anything_runs(doctor: Doctor) -> None:
 
 
 def test_while_all_is_well_and_when_it_was_stopped(tmp_path: Path, doctor: Doctor) -> None:
-    with serving(tmp_path) as wiretape:
+    with serving(tmp_path, fresh=True) as wiretape:
         for _ in range(2):
             assert wiretape.client.get(f"{wiretape.base_url()}/v1/models").status_code == httpx.codes.OK
         wiretape.wait_stored(2)

@@ -85,7 +85,7 @@ def streamer() -> Iterator[Streamer]:
 
 @pytest.fixture(scope="module")
 def wiretape(tmp_path_factory: pytest.TempPathFactory, streamer: Streamer) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("readers"), "--upstream", f"here={streamer.url}", upgraded=True) as running:
+    with serving(tmp_path_factory.mktemp("readers"), "--upstream", f"here={streamer.url}") as running:
         yield running
 
 

@@ -88,7 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 ("claude", "", "anthropic"),
             )
         )
-        with serving(folder, config=config, upgraded=True) as wiretape:
+        with serving(folder, config=config) as wiretape:
             yield Place(wiretape, folder, script, _recorded(wiretape, script))
 
 

@@ -233,7 +233,10 @@ def test_each_role_runs_alone(tmp_path: Path) -> None:
         wait_for(lambda: "more: wiretape upstreams" in forward.output, "its addresses")
         models(forward)
         assert not (forward.home / "wiretape.db").exists()
-        with serving(tmp_path, command="console") as console, serving(tmp_path, command="ingest") as ingest:
+        with (
+            serving(tmp_path, command="console", fresh=True) as console,
+            serving(tmp_path, command="ingest", fresh=True) as ingest,
+        ):
             console.wait_stored(4)
             ready = console.client.get(f"{console.console}/-/ready")
             assert ready.json() == {"ok": True, "problems": []}

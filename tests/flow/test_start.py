@@ -26,7 +26,7 @@ def wiretape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     proxies = {"HTTPS_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     flags = ("--upstream", "mine=https://llm.example.com/base")
     config = f"console.token = '{TOKEN}'"
-    with serving(tmp_path_factory.mktemp("start"), *flags, config=config, variables=proxies) as running:
+    with serving(tmp_path_factory.mktemp("start"), *flags, config=config, variables=proxies, fresh=True) as running:
         running.client.headers.update(BEARER)
         yield running
         assert running.stop() == 0

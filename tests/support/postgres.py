@@ -121,6 +121,17 @@ class Server:
         self.query("postgres", f"CREATE DATABASE {name}{copied}")
         return name
 
+    def transactions(self, database: str) -> tuple[str, int]:
+        """The number of the next transaction that writes, in any database, and how many connections this one has. While
+        the first stays and none is left, nothing was written: no row, no table, no sequence."""
+        (found,) = self.query(
+            "postgres",
+            """SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
+                (SELECT count(*) FROM pg_stat_activity WHERE datname = %s)""",
+            database,
+        )
+        return found[0], found[1]
+
     def drop(self, database: str) -> None:
         self.query("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 

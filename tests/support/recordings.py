@@ -53,19 +53,27 @@ def recorded(kind: str) -> Recorded:
     return Recorded(None, name, record(server.url(name)))
 
 
+_spare: dict[str, list[str]] = {}
+
+
 @contextmanager
 def a_copy(kind: str, path: Path) -> Iterator[SqliteDatabase | PostgresDatabase]:
-    """A copy of it; `path` is where a file goes."""
+    """A copy of it; `path` is where a file goes. One of a Postgres in which nothing was written is used again: what a
+    server does before it answers the first questions in a new database takes longer than most tests."""
     original = recorded(kind)
     if original.file is not None:
         shutil.copyfile(original.file, path)
         yield SqliteDatabase(path)
         return
-    server = postgres_of(kind)
-    copy = PostgresDatabase(kind, server.new_database(original.name))
+    server, spare = postgres_of(kind), _spare.setdefault(kind, [])
+    copy = PostgresDatabase(kind, spare.pop() if spare else server.new_database(original.name))
+    before, _ = server.transactions(copy.name)
     yield copy
     copy.close()
-    server.drop(copy.name)
+    if server.transactions(copy.name) == (before, 0):
+        spare.append(copy.name)
+    else:
+        server.drop(copy.name)
 
 
 def record(url: str) -> dict[str, UUID]:

@@ -272,7 +272,7 @@ def serving(
     config: str = "",
     ports: Mapping[str, int] | None = None,
     variables: Mapping[str, str] | None = None,
-    upgraded: bool = False,
+    fresh: bool = False,
 ) -> Iterator[Running]:
     """`wiretape serve`, or another role's command, in `folder`, ready for requests.
 
@@ -280,11 +280,12 @@ def serving(
     are those of `forward` and `console` (else free ones), `variables` more of the environment. Started twice in one
     folder it is the same home. When the block ends everything is stopped, whatever state it is in.
 
-    `upgraded`: the home has a database already, as after `wiretape db upgrade`; to make one takes an ingest as long as
-    all else that it begins with.
+    The home has a database already, as after `wiretape db upgrade`: to make one takes a tenth of a start. `fresh`: it
+    has none, nor any home, for a test of a first start. What is told of another database finds that as it is.
     """
-    if upgraded:
-        _put_database(folder / "home")
+    elsewhere = "--database" in arguments or "WIRETAPE_DATABASE" in (variables or {})
+    if not (fresh or elsewhere or command == "forward"):
+        put_database(folder / "home")
     chosen = {"forward": 0, "console": 0, **(ports or {})}
     more = {f"WIRETAPE_{section.upper()}__PORT": str(port) for section, port in chosen.items()}
     with starting(folder, command, *arguments, config=config, variables={**more, **(variables or {})}) as running:
@@ -320,8 +321,8 @@ def starting(
         running.clean_up()
 
 
-def _put_database(home: Path) -> None:
-    """The file of a home that has none yet, empty but for its tables, and nobody else's to read."""
+def put_database(home: Path) -> None:
+    """Make the file of a home that has none yet, empty but for its tables, and nobody else's to read."""
     home.mkdir(mode=0o700, exist_ok=True)
     path = home / "wiretape.db"
     if not path.exists():

@@ -48,7 +48,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     ids: dict[str, str] = {}
     with RawUpstream(script) as origin:
         config = "".join(f'[upstreams.{name}]\nurl = "{origin.url}"\n' for name in DIALECTS)
-        with serving(folder, config=config, upgraded=True) as wiretape:
+        with serving(folder, config=config) as wiretape:
             for name in every:
                 now = name
                 ids[name] = ask(wiretape.port, streams()[name]).id

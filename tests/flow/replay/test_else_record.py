@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         asked[now] += 1
         serve(peer, streams()[now])
 
-    with RawUpstream(script) as origin, serving(folder, config=config_of(origin.url, MODE), upgraded=True) as wiretape:
+    with RawUpstream(script) as origin, serving(folder, config=config_of(origin.url, MODE)) as wiretape:
         heard = {}
         for now in names():
             heard[now] = ask(wiretape.port, streams()[now])

@@ -29,7 +29,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         serve(peer, streams()[now])
 
     heard = {}
-    with RawUpstream(script) as origin, serving(folder, config=config_of(origin.url), upgraded=True) as wiretape:
+    with RawUpstream(script) as origin, serving(folder, config=config_of(origin.url)) as wiretape:
         for now in names():
             heard[now] = ask(wiretape.port, streams()[now])
             origin.wait_idle()
@@ -108,7 +108,7 @@ def test_from_a_cassette_in_another_place(recorded: tuple[Path, dict[str, Heard]
     left: list[Peer] = []
     with RawUpstream(left.append) as nobody:
         config = config_of(nobody.url, MODE, f'cassette = "{file}"')
-        with serving(tmp_path, config=config, upgraded=True) as wiretape:
+        with serving(tmp_path, config=config) as wiretape:
             for name in names():
                 assert parts(ask(wiretape.port, streams()[name])) == parts(heard[name])
             wiretape.stop()

@@ -16,7 +16,7 @@ import pytest
 from proxy.status import read_all
 from tests.support.here import run_here
 from tests.support.rawhttp import IDLE, Ended, Peer, RawUpstream
-from tests.support.running import ROOT, environment, serving, starting, wait_for
+from tests.support.running import ROOT, environment, put_database, serving, starting, wait_for
 
 CALL = """
 import json, os, urllib.request
@@ -108,6 +108,7 @@ def test_calls_are_recorded_and_summed_up(tmp_path: Path) -> None:
     ],
 )
 def test_the_exit_code_is_the_commands(tmp_path: Path, command: Sequence[str], code: int, says: str) -> None:
+    put_database(tmp_path / "home")
     ran = run(tmp_path, "--", *command)
     assert (ran.returncode, ran.stdout) == (code, b"")
     assert says in ran.stderr.decode()
@@ -158,6 +159,7 @@ def test_a_signal_reaches_the_command_once(tmp_path: Path, signum: signal.Signal
         SIGNALS,
     ]
     ready = tmp_path / "ready"
+    put_database(tmp_path / "home")
     with subprocess.Popen(
         [*command, str(ready)],
         cwd=tmp_path,

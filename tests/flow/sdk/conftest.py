@@ -38,7 +38,7 @@ def _no_hints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sdks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Set]:
-    with Provider() as provider, serving(tmp_path_factory.mktemp("sdks"), *flags(provider), upgraded=True) as wiretape:
+    with Provider() as provider, serving(tmp_path_factory.mktemp("sdks"), *flags(provider)) as wiretape:
         yield Set(provider, wiretape, printed_bases(wiretape))
         assert wiretape.stop() == 0
 

@@ -44,7 +44,7 @@ def row(wiretape: Running) -> dict[str, Any]:
 def test_a_client_that_leaves_after_the_terminal_event_completed(tmp_path: Path) -> None:
     with RawUpstream(never_ends, deadline=PATIENCE) as upstream:
         config = f"[upstreams.up]\nurl = '{upstream.url}'\ndialect = 'openai'"
-        with serving(tmp_path, config=config, upgraded=True) as wiretape:
+        with serving(tmp_path, config=config) as wiretape:
             client = OpenAI(base_url=f"{wiretape.base_url('up')}/v1", api_key="k", max_retries=0)
             with client:
                 stream = client.chat.completions.create(

@@ -79,7 +79,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
     with RawUpstream(script) as origin:
         flags = [word for name in DIALECTS for word in ("--upstream", f"{name}={origin.url}")]
-        with serving(tmp_path_factory.mktemp("sdks"), *flags, upgraded=True) as wiretape:
+        with serving(tmp_path_factory.mktemp("sdks"), *flags) as wiretape:
             folder = tmp_path_factory.mktemp("playback")
             with playback(folder, "--database", f"sqlite:///{wiretape.home}/wiretape.db") as address:
                 yield Stage(origin, wiretape, playing, address)
@@ -180,7 +180,7 @@ def test_a_session_of_a_websocket_library(stage: Stage, tmp_path: Any, compressi
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        with serving(tmp_path, "--upstream", f"openai={address}", upgraded=True) as wiretape:
+        with serving(tmp_path, "--upstream", f"openai={address}") as wiretape:
             url = f"{wiretape.url.replace('http', 'ws')}/openai/v1/realtime?model=gpt-realtime"
             heard = []
             headers = {"Authorization": f"Bearer {KEY}"}

@@ -25,7 +25,7 @@ Answers = list[dict[str, Any]]
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Answers]]:
     """A folder in whose home every call is recorded, and what the SDK made of each."""
     folder = tmp_path_factory.mktemp("played")
-    with Provider() as provider, serving(folder, *flags(provider), upgraded=True) as wiretape:
+    with Provider() as provider, serving(folder, *flags(provider)) as wiretape:
         bases = printed_bases(wiretape)
         found = {call.name: call.ask(bases[call.provider], "answers") for call in CALLS}
         wiretape.wait_stored(len(found))

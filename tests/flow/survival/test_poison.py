@@ -86,7 +86,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder: Path = tmp_path_factory.mktemp("poison")
     with (
         RawUpstream(mirror, deadline=PATIENCE) as upstream,
-        serving(folder, "--upstream", f"up={upstream.url}", upgraded=True) as wiretape,
+        serving(folder, "--upstream", f"up={upstream.url}") as wiretape,
     ):
         yield Stage(wiretape, mirror, Ledger(wiretape.home))
         assert wiretape.stop() == 0

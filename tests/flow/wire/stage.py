@@ -279,7 +279,7 @@ def staged(
                 name, port = f"{kind}-{number}", _keep_port(kept)
                 free.setdefault(kind, []).append((name, port))
                 text.append(f"[upstreams.{name}]\nurl = '{url.format(port=port)}'\n{more}")
-        with serving(folder, config="\n".join(text), variables=variables, upgraded=True) as wiretape:
+        with serving(folder, config="\n".join(text), variables=variables) as wiretape:
             yield Stage(wiretape, free)
     finally:
         for sock in kept:

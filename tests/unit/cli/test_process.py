@@ -115,6 +115,7 @@ def test_what_is_no_option_or_has_another_type_is_a_fault(settings: Settings) ->
         ("proxy.forward.run", ["typer", "pydantic", "sqlalchemy", "httpx2", "proxy.config"]),
         ("proxy.ingest.run", ["typer", "alembic", "uvicorn", "pydantic", "genai_prices", "proxy.config"]),
         ("proxy.console.run", ["typer", "pydantic", "sqlalchemy", "proxy.config"]),
+        ("proxy.cli.start", ["alembic", "uvicorn", "starlette", "httpx2", "genai_prices"]),
     ],
 )
 def test_a_role_loads_nothing_that_it_does_not_need(module: str, unneeded: list[str]) -> None:
