@@ -44,8 +44,9 @@ def env(
     door(ctx).say(config, home, None, upstream)
     chosen = settings(ctx)
     from proxy.cli import variables
+    from proxy.cli.values import pointed_here
 
-    wanted = names or list(chosen.upstreams)
+    wanted = names or pointed_here(chosen)
     unknown = next((name for name in wanted if name not in chosen.upstreams), None)
     if unknown is not None:
         raise UsageError(f"there is no upstream {unknown!r}: there are {', '.join(chosen.upstreams)}")

@@ -56,7 +56,7 @@ def run(  # noqa: PLR0913, PLR0917 - a flag is an argument
         raise UsageError("say what to run: for example `wiretape run -- python app.py`")
     check_installation()
     from proxy.cli import foreground, variables
-    from proxy.cli.values import unsecured
+    from proxy.cli.values import pointed_here, unsecured
     from proxy.config import fingerprint_key, prepare_home
 
     tags = tags_of(session, tag)
@@ -68,7 +68,7 @@ def run(  # noqa: PLR0913, PLR0917 - a flag is an argument
     listener = _listen()
     port = listener.getsockname()[1]
     with _beside(chosen, listener) as ours:
-        names = variables.values(presets.address("127.0.0.1", port), chosen.upstreams, given, tags)
+        names = variables.values(presets.address("127.0.0.1", port), pointed_here(chosen), given, tags)
         code = foreground.run(command, {**os.environ, **variables.no_proxy(os.environ), **names})
     _await_stored(chosen, ours)
     _sum_up(chosen, ours)

@@ -31,6 +31,13 @@ def unsecured(settings: Settings) -> Settings:
     return settings.model_copy(update={"forward": settings.forward.model_copy(update={"cert": None, "key": None})})
 
 
+def pointed_here(settings: Settings) -> list[str]:
+    """The upstreams that programs may be pointed away from: what a program signs for AWS is good for AWS' own address
+    alone, unless it is answered or signed here."""
+    named = settings.upstreams.items()
+    return [name for name, each in named if each.dialect != "bedrock" or each.held or each.mode != "live"]
+
+
 def forward_values(settings: Settings, playback_port: int | None = None) -> bytes:
     """What a forward worker is told; `playback_port` where it is not the configured one.
 

@@ -43,6 +43,10 @@ VARIABLES = (
     Variable("TOGETHER_BASE_URL", "together", "Together SDKs"),
     Variable("CEREBRAS_BASE_URL", "cerebras", "Cerebras SDKs", ""),
     Variable("CO_API_URL", "cohere", "Cohere SDKs"),
+    Variable("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "bedrock", "AWS SDKs and CLI"),
+    Variable("ANTHROPIC_BEDROCK_BASE_URL", "bedrock", "Anthropic SDKs and Claude Code (Bedrock)"),
+    Variable("GOOGLE_VERTEX_BASE_URL", "vertex", "Google Gen AI SDKs (Vertex)"),
+    Variable("ANTHROPIC_VERTEX_BASE_URL", "vertex", "Anthropic SDKs and Claude Code (Vertex)", "/v1"),
     Variable("DEMO_BASE_URL", "demo", "examples/joke.py"),
 )
 

@@ -26,7 +26,6 @@ from proxy.wire.interface import ClientSide, RawHeaders, Upload, UpstreamError, 
 _log = logging.getLogger("forward")
 
 _REFUSALS = (400, 422)  # what a field that is not known is answered with
-_OF_ALL_BYTES = headers.DIGESTS | {b"content-length"}
 
 
 class AskingRelay(HoldingRelay):
@@ -168,10 +167,10 @@ class AskingRelay(HoldingRelay):
         self._recorder.response_alters()
         takes_trailers = self._client.request.takes_trailers
         passed = headers.to_client(response, takes_trailers=takes_trailers)
-        removed = [header for header in passed.headers if header[0].lower() in _OF_ALL_BYTES]
+        removed = [header for header in passed.headers if header[0].lower() in headers.OF_ALL_BYTES]
         if removed:
             self._recorder.change(Change("response_header_removed", _text(removed)))
-            passed.headers = [header for header in passed.headers if header[0].lower() not in _OF_ALL_BYTES]
+            passed.headers = [header for header in passed.headers if header[0].lower() not in headers.OF_ALL_BYTES]
         if not self._left:
             added.add(passed, self._recorder, self._rules)
             self._client.start(passed, takes_trailers)

@@ -58,6 +58,7 @@ NO_TRAILERS = HOP_BY_HOP | {b"content-length", b"host", b"trailer"}
 
 # What says something of a body's bytes, so that it holds for no others.
 DIGESTS = frozenset((b"content-digest", b"content-md5", b"digest", b"repr-digest"))
+OF_ALL_BYTES = DIGESTS | {b"content-length"}
 IDENTITY = (b"accept-encoding", b"identity")
 
 OURS = b"x-wiretape-"

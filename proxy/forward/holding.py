@@ -19,6 +19,7 @@ _CONTINUE = UpstreamResponse(100, b"Continue", [], bodiless=True)
 class HoldingRelay(Relay):
     """A Relay that does something about its request when it is there, as much of it as that takes."""
 
+    _gone = False  # the request: what comes now is a tunnel's, or more of what is not held
     _signed: UpstreamRequest | None = None  # the request, once it is
 
     def begin(self) -> None:
@@ -45,7 +46,7 @@ class HoldingRelay(Relay):
 
     @guarded
     def on_body(self, data: bytes) -> None:
-        if not self._holds:
+        if self._gone:
             super().on_body(data)
             return
         self._uploaded += len(data)
@@ -58,7 +59,7 @@ class HoldingRelay(Relay):
     @guarded
     def on_request_end(self, trailers: RawHeaders) -> None:
         super().on_request_end(trailers)
-        if self._holds and not self._over:
+        if not self._gone and not self._over:
             self._go()
 
     def _too_large(self) -> bool:
@@ -72,6 +73,7 @@ class HoldingRelay(Relay):
 
     def _go(self) -> None:
         """The request is there. Raises JournalError."""
+        self._gone = True
         if self._parts:
             self._upload.body = b"".join([self._upload.body, *self._parts])
             self._parts.clear()

@@ -11,40 +11,18 @@ from proxy.exchange import KEPT_ALIVE
 from proxy.forward import headers
 from proxy.forward.altered import AlteredRecorder
 from proxy.forward.relay import Relay
+from proxy.forward.transform import Boundary
 from proxy.wire.alarm import Alarm
 from proxy.wire.interface import ClientListener, ClientSide, RawHeaders, RequestError, Upload, UpstreamResponse
 
 COMMENT = b": keep-alive\n\n"
-
-_EMPTY_LINES = (b"\n\n", b"\r\r", b"\n\r\n", b"\r\r\n")
-_OF_ALL_BYTES = headers.DIGESTS | {b"content-length"}
-
-
-class Boundary:
-    """Whether what has passed of a stream of server-sent events is whole events: nothing, or an empty line is its end.
-
-    A CR at the end may be half of a line's end. It is taken for a whole one only where the line before ended with a CR
-    alone, as all lines of such a stream do.
-    """
-
-    def __init__(self) -> None:
-        self.passed = 0  # bytes
-        self._tail = b"\n\n"  # as if an empty line stood before the first
-
-    def feed(self, data: bytes) -> None:
-        self.passed += len(data)
-        self._tail = data[-3:] if len(data) > 2 else (self._tail + data)[-3:]
-
-    @property
-    def here(self) -> bool:
-        return self._tail.endswith(_EMPTY_LINES)
 
 
 def may_have_comments(response: UpstreamResponse) -> bool:
     """Whether it is, as it goes to the client, a stream of events whose bytes may become more."""
     if response.bodiless or response.status // 100 != 2 or headers.media_type(response.headers) != b"text/event-stream":
         return False
-    return not any(name.lower() in _OF_ALL_BYTES for name, _ in response.headers)
+    return not any(name.lower() in headers.OF_ALL_BYTES for name, _ in response.headers)
 
 
 class KeptAlive:

@@ -1,7 +1,8 @@
-"""The only place of forward that looks into a body, of upstreams whose configuration asks for it (`stream_usage`).
+"""The only place of forward that looks into a body, of upstreams whose configuration asks for it (`stream_usage`,
+`keep_alive`).
 
-A request for a stream is made to ask for its usage; the event that this adds to the stream is found again. Bytes in,
-decisions out: pure. Must not know sockets, records or who asks.
+A request for a stream is made to ask for its usage; the event that this adds to the stream is found again. Where events
+end is where a comment may stand. Bytes in, decisions out: pure. Must not know sockets, records or who asks.
 """
 
 from __future__ import annotations
@@ -87,6 +88,29 @@ def _size(text: str) -> int:
 
 
 # The response
+
+_EMPTY_LINES = (b"\n\n", b"\r\r", b"\n\r\n", b"\r\r\n")
+
+
+class Boundary:
+    """Whether what has passed of a stream of server-sent events is whole events: nothing, or an empty line is its end.
+
+    A CR at the end may be half of a line's end. It is taken for a whole one only where the line before ended with a CR
+    alone, as all lines of such a stream do.
+    """
+
+    def __init__(self) -> None:
+        self.passed = 0  # bytes
+        self._tail = b"\n\n"  # as if an empty line stood before the first
+
+    def feed(self, data: bytes) -> None:
+        self.passed += len(data)
+        self._tail = data[-3:] if len(data) > 2 else (self._tail + data)[-3:]
+
+    @property
+    def here(self) -> bool:
+        return self._tail.endswith(_EMPTY_LINES)
+
 
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|)")
 _NEAR = 64  # bytes that what _CHOSEN finds has at most

@@ -160,5 +160,5 @@ def clouded(folder: Path) -> Iterator[Cloud]:
             "AWS_ENDPOINT_URL_STS": giver.url,
             "BEDROCK_KEY": BEARER,
         }
-        with serving(folder, config=config, variables=variables, upgraded=True) as wiretape:
+        with serving(folder, config=config, variables=variables) as wiretape:
             yield Cloud(wiretape, aws, sts, folder)

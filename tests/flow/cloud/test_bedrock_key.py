@@ -31,7 +31,7 @@ def test_it_passes_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with RawUpstream(upstream) as origin:
         config = f"forward.cert = '{files / 'cert'}'\nforward.key = '{files / 'key'}'\n"
         config += f"[upstreams.bedrock]\nurl = '{origin.url}'\ndialect = 'bedrock'\n"
-        with serving(tmp_path, config=config, upgraded=True) as wiretape:
+        with serving(tmp_path, config=config) as wiretape:
             client = Session().create_client(
                 "bedrock-runtime",
                 region_name="us-east-1",

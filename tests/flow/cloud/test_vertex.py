@@ -112,7 +112,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         config = f"[upstreams.vertex]\ndialect = 'gemini'\n{more}google_file = '{account}'\n"
         config += f"[upstreams.found]\ndialect = 'openai'\n{more}stream_usage = 'ask'\n"
         variables = {"GOOGLE_APPLICATION_CREDENTIALS": str(account), "NO_GCE_CHECK": "true"}
-        with serving(folder, config=config, variables=variables, upgraded=True) as wiretape:
+        with serving(folder, config=config, variables=variables) as wiretape:
             yield Cloud(wiretape, vertex, tokens)
 
 
@@ -292,7 +292,7 @@ def test_another_accounts_key(cloud: Cloud, tmp_path: Path) -> None:
     url = json.loads((cloud.wiretape.home.parent / "account.json").read_text())["token_uri"].removesuffix("/token")
     account = cloud.tokens.account(tmp_path, url, rsa.generate_private_key(65537, 2048))
     config = f"[upstreams.vertex]\nurl = 'http://127.0.0.1:9'\ncredentials = 'google'\ngoogle_file = '{account}'\n"
-    with serving(tmp_path, config=config, upgraded=True) as wiretape:
+    with serving(tmp_path, config=config) as wiretape:
         found = wiretape.client.post(f"{wiretape.url}/vertex/v1/x", json={})
         assert "Invalid JWT Signature." in found.text
 

@@ -46,7 +46,7 @@ def recorded(wiretape: Running, google: Google, before: bytes = b"/gemini") -> l
 @pytest.mark.parametrize("base", ["", "/base/v2"])
 def test_what_was_recorded_is_played(tmp_path: Path, base: str) -> None:
     """Through the data port, and by playback itself; the upstream is gone."""
-    with Google() as google, serving(tmp_path, config=config_of(google.url, base=base), upgraded=True) as wiretape:
+    with Google() as google, serving(tmp_path, config=config_of(google.url, base=base)) as wiretape:
         found = recorded(wiretape, google, b"/~project=a/gemini")
         wiretape.stop()
     with serving(tmp_path, config=config_of(NOBODY, "playback")) as wiretape:
@@ -60,7 +60,7 @@ def test_what_was_recorded_is_played(tmp_path: Path, base: str) -> None:
 def test_what_is_not_recorded_is_asked_for_once(tmp_path: Path) -> None:
     with (
         Google() as google,
-        serving(tmp_path, config=config_of(google.url, "playback_else_record"), upgraded=True) as wiretape,
+        serving(tmp_path, config=config_of(google.url, "playback_else_record")) as wiretape,
     ):
         found = recorded(wiretape, google)
         asked = len(google.seen)

@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with Google() as google:
         config = f"[upstreams.gemini]\nurl = '{google.url}'\n"
         config += f"[upstreams.held]\nurl = '{google.url}'\ndialect = 'gemini'\nkey_env = 'MY_KEY'\n"
-        with serving(folder, config=config, upgraded=True, variables={"MY_KEY": HELD}) as wiretape:
+        with serving(folder, config=config, variables={"MY_KEY": HELD}) as wiretape:
             yield Place(wiretape, google)
             wiretape.stop()
 

@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("uploads")
     with (
         Google() as google,
-        serving(folder, config=config_of(google), upgraded=True, variables={"MY_KEY": KEY}) as wiretape,
+        serving(folder, config=config_of(google), variables={"MY_KEY": KEY}) as wiretape,
     ):
         yield Place(wiretape, google)
         wiretape.stop()
@@ -94,7 +94,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         config = f"forward.cert = '{files / 'cert'}'\nforward.key = '{files / 'key'}'\n{config_of(google)}"
         config += f"\n[upstreams.played]\nurl = '{google.url}'\ndialect = 'gemini'\nmode = 'playback_else_record'\n"
         variables = {"MY_KEY": KEY, "WIRETAPE_PLAYBACK__PORT": "0"}
-        with serving(folder, config=config, upgraded=True, variables=variables) as wiretape:
+        with serving(folder, config=config, variables=variables) as wiretape:
             yield Place(wiretape, google, certificates.trusting(authority))
             wiretape.stop()
 

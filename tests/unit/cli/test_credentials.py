@@ -72,6 +72,18 @@ def test_what_a_worker_is_told(tmp_path: Path, mode: str) -> None:
     assert len(upstreams) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("more", "pointed"),
+    [("", False), ("credentials = 'aws'\n", True), ("key_env = 'K'\n", True), ("mode = 'playback'\n", True)],
+)
+def test_what_a_program_signs_itself_is_not_led_here(tmp_path: Path, more: str, pointed: bool) -> None:
+    mine = MINE.replace("mine", "bedrock")
+    (tmp_path / "given.toml").write_text(f"{mine}{more}[upstreams.vertex]\nurl = 'https://v.example'\n")
+    chosen = values.pointed_here(load(tmp_path / "given.toml", {}, {"home": str(tmp_path)}))
+    assert ("bedrock" in chosen) is pointed
+    assert {"openai", "vertex"} <= set(chosen)
+
+
 @pytest.mark.parametrize(("of", "library"), [("aws", "botocore"), ("google", "google.auth")])
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, of: str, library: str) -> None:
     for name in [name for name in sys.modules if name.startswith((library, f"proxy.forward.{of}"))]:

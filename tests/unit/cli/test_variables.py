@@ -29,6 +29,10 @@ def test_values() -> None:
     assert found["OLLAMA_HOST"] == "http://127.0.0.1:9000/ollama"
     assert found["GROQ_BASE_URL"] == "http://127.0.0.1:9000/groq"
     assert found["GROQ_API_BASE"] == "http://127.0.0.1:9000/groq/openai/v1"
+    cloud = variables.values("http://127.0.0.1:9000", ["bedrock", "vertex"], {})
+    assert cloud["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] == "http://127.0.0.1:9000/bedrock"
+    assert cloud["ANTHROPIC_VERTEX_BASE_URL"] == "http://127.0.0.1:9000/vertex/v1"
+    assert cloud["GOOGLE_VERTEX_BASE_URL"] == "http://127.0.0.1:9000/vertex"
     assert "AZURE_OPENAI_ENDPOINT" not in found, "it is a template until somebody gives it an address"
     tagged = variables.values("http://127.0.0.1:9000", ["openai"], {}, "session=a%2Fb,env=ci")
     assert tagged["OPENAI_BASE_URL"] == "http://127.0.0.1:9000/~session=a%2Fb,env=ci/openai/v1"

@@ -175,3 +175,21 @@ def test_trailers_go_with_it(stage: Stage) -> None:
         here.client.send(chunked(b"a", trailers=[(b"X-Sum", b"1")]))
         assert here.client.read_message().status == 200
     assert upstream.requests[0].trailers == [(b"X-Sum", b"1")]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_tunnel(stage: Stage, whole: bool) -> None:
+    """What comes once the protocol has changed is held by nobody."""
+
+    def script(peer: Peer) -> None:
+        assert b"\r\nAuthorization: token-1\r\n" in peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello")
+        peer.send(peer.read_exactly(4)[::-1])
+        peer.wait_hung_up()
+
+    with scene(stage, script, key=Signer(Scripted(whole=whole))) as here:
+        here.client.send(b"GET /o/v1/live HTTP/1.1\r\n%bConnection: upgrade\r\nUpgrade: x\r\n\r\n" % HOST)
+        assert here.client.read_until(b"hello").startswith(b"HTTP/1.1 101")
+        assert here.client.send(b"abcd").read_exactly(4) == b"dcba"
+        here.client.fin()
+        here.holds(b"abcd", b"hellodcba")

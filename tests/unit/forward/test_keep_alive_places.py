@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.forward.keep_alive import COMMENT, Boundary, may_have_comments
+from proxy.forward.keep_alive import COMMENT, may_have_comments
+from proxy.forward.transform import Boundary
 from proxy.interpret.sse import SseParser
 from proxy.wire.interface import RawHeaders, UpstreamResponse
 
