@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -68,6 +69,7 @@ class Pooler:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(30)
+        shutil.rmtree(self.folder)
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import hashlib
 import shutil
@@ -46,7 +47,9 @@ class Recorded:
 def recorded(kind: str) -> Recorded:
     """The one of this process for a kind of database."""
     if kind == SQLITE:
-        path = Path(tempfile.mkdtemp(prefix="recorded-")) / "wiretape.db"
+        folder = tempfile.mkdtemp(prefix="recorded-")
+        atexit.register(shutil.rmtree, folder)
+        path = Path(folder) / "wiretape.db"
         return Recorded(path, None, record(f"sqlite:///{path}"))
     server = postgres_of(kind)
     name = server.new_database()
