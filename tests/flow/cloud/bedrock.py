@@ -37,6 +37,17 @@ ANSWERED = json.dumps(
         "metrics": {"latencyMs": 1},
     }
 ).encode()
+CLAUDE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude",
+    "content": [{"type": "text", "text": "Bonjour"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 3, "output_tokens": 2},
+}
+"""What Anthropic's SDK takes for an answer, wherever its model runs."""
 UPSTREAMS = {
     "bedrock": "credentials = 'aws'\naws_region = 'us-east-1'",
     "filed": "credentials = 'aws'\naws_profile = 'filed'\naws_region = 'us-east-1'",

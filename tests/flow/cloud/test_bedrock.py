@@ -14,7 +14,19 @@ import pytest
 from anthropic import AnthropicBedrock
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # as above
 
-from tests.flow.cloud.bedrock import ANSWERED, ARN, BEARER, MESSAGES, MODEL, SECRET, STREAMED, TOKEN, Cloud, clouded
+from tests.flow.cloud.bedrock import (
+    ANSWERED,
+    ARN,
+    BEARER,
+    CLAUDE,
+    MESSAGES,
+    MODEL,
+    SECRET,
+    STREAMED,
+    TOKEN,
+    Cloud,
+    clouded,
+)
 from tests.flow.wire.stage import request, response
 from tests.support.rawhttp import Message
 from tests.support.running import files_of, wait_for
@@ -71,17 +83,7 @@ def test_awss_own_sdk_reads_a_stream(cloud: Cloud) -> None:
 
 
 def test_anthropics_sdk_for_it(cloud: Cloud) -> None:
-    message = {
-        "id": "msg_bdrk_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude",
-        "content": [{"type": "text", "text": "Bonjour"}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": 3, "output_tokens": 2},
-    }
-    cloud.aws.answer = response(json.dumps(message).encode(), b"Content-Type: application/json")
+    cloud.aws.answer = response(json.dumps(CLAUDE).encode(), b"Content-Type: application/json")
     with AnthropicBedrock(
         aws_access_key="AKIACLIENT0000000000",
         aws_secret_key="client-secret",

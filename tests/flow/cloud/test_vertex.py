@@ -19,6 +19,7 @@ from google import genai
 from google.genai.types import HttpOptions
 from google.oauth2.credentials import Credentials
 
+from tests.flow.cloud.bedrock import CLAUDE
 from tests.flow.wire.stage import Recorded, Slot, Stage, request, response
 from tests.support.rawhttp import DEADLINE, Ended, Message, Peer, RawUpstream
 from tests.support.running import Running, files_of, serving, starting
@@ -31,16 +32,6 @@ ANSWERED = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "Bonjour"}]}, "finishReason": "STOP"}],
     "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
     "modelVersion": "gemini-2.5-flash",
-}
-CLAUDE = {
-    "id": "msg_vrtx_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "claude",
-    "content": [{"type": "text", "text": "Bonjour"}],
-    "stop_reason": "end_turn",
-    "stop_sequence": None,
-    "usage": {"input_tokens": 3, "output_tokens": 2},
 }
 
 

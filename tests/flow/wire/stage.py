@@ -15,7 +15,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from proxy.replay.answer import load
+from proxy.store.engine import let_go, open_engine
 from tests.support.rawhttp import DEADLINE, Ended, Message, Peer, RawHeaders, RawUpstream, Script, connect
 from tests.support.running import Running, serving, wait_for
 
@@ -234,6 +237,16 @@ class Stage:
     def only(self, origin: Origin | Slot) -> Recorded:
         """The one exchange with an upstream."""
         return self.recorded(origin)[0]
+
+    def played(self, exchange: str) -> bytes:
+        """The body that playback answers with in its place."""
+        engine = open_engine(f"sqlite:///{self.wiretape.home / 'wiretape.db'}", create=False)
+        try:
+            answer = load(engine, UUID(exchange))
+        finally:
+            let_go(engine)
+        assert answer is not None
+        return b"".join(data for _, data in answer.chunks)
 
 
 def _unread(local: int, remote: int) -> int:

@@ -7,15 +7,12 @@ import re
 import sqlite3
 import threading
 from contextlib import closing
-from uuid import UUID
 
 import msgspec
 import openai
 import pytest
 
 from proxy.exchange import Change, Side, as_passed
-from proxy.replay.answer import load
-from proxy.store.engine import let_go, open_engine
 from tests.flow.wire.stage import LAST_CHUNK, STREAM, Body, Origin, Recorded, Stage, chunk, request
 from tests.support.here import run_here
 from tests.support.rawhttp import DEADLINE, Peer, until
@@ -72,7 +69,7 @@ def test_a_client_that_waits_hears_of_it(stage: Stage, kind: str, passed: bytes)
     facts = recorded.facts
     assert (facts["outcome"], facts["response_bytes"]) == ("completed", len(RECORDED))
     assert (facts["input_tokens"], facts["output_tokens"], facts["usage_state"]) == (11, 5, "complete")
-    assert _played(stage, recorded.id) == passed
+    assert stage.played(recorded.id) == passed
 
 
 def _is_told(stage: Stage, recorded: Recorded, got: bytes) -> None:
@@ -84,16 +81,6 @@ def _is_told(stage: Stage, recorded: Recorded, got: bytes) -> None:
     assert {each.at for each in comments} == {CUT}
     shown = run_here(stage.wiretape.home.parent, "--home", str(stage.wiretape.home), "show", recorded.id).out.decode()
     assert f"at byte {CUT} : keep-alive" in shown
-
-
-def _played(stage: Stage, exchange: str) -> bytes:
-    engine = open_engine(f"sqlite:///{stage.wiretape.home / 'wiretape.db'}", create=False)
-    try:
-        answer = load(engine, UUID(exchange))
-    finally:
-        let_go(engine)
-    assert answer is not None
-    return b"".join(data for _, data in answer.chunks)
 
 
 def test_an_sdk_reads_past_them(stage: Stage) -> None:
