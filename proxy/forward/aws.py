@@ -71,6 +71,8 @@ class AwsSource:
         self.label = "the AWS credentials" + (f" of the profile {profile}" if profile else "")
         self._credentials: Any = None
         self._frozen: Any = None
+        self._refused = False
+        self._anew = False  # what is had next comes from where they come from
         known = endpoint(host)
         try:
             session = self._session()
@@ -84,7 +86,7 @@ class AwsSource:
 
     def state(self) -> State:
         """See Source."""
-        if self._frozen is None:
+        if self._frozen is None or self._refused:
             return State.NONE
         if isinstance(self._credentials, RefreshableCredentials):
             if self._credentials.refresh_needed(refresh_in=_NEARLY_OVER):
@@ -96,14 +98,15 @@ class AwsSource:
     def fetch(self) -> None:
         """See Source."""
         try:
-            credentials = self._credentials or self._session().get_credentials()
+            known, self._anew = None if self._anew else self._credentials, False
+            credentials = known or self._session().get_credentials()
             if credentials is None:
                 text = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, aws_profile, or give the machine a role"
                 raise NoCredentials(f"{self.label} were not found: {text}")
             self._frozen = credentials.get_frozen_credentials()
-            self._credentials = credentials
+            self._credentials, self._refused = credentials, False
         except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:
-            self._credentials = None
+            self._anew = True  # the old ones may be good for a while yet: how long is for them to say
             raise NoCredentials(f"{self.label} could not be had: {_reason(error)}") from None
 
     def headers(self, request: Signable) -> RawHeaders:
@@ -122,7 +125,7 @@ class AwsSource:
 
     def forget(self) -> None:
         """See Source."""
-        self._credentials = self._frozen = None
+        self._refused = self._anew = True
 
     def refusal(self, response: UpstreamResponse) -> tuple[str, bool] | None:
         """See Source."""
@@ -161,7 +164,7 @@ def _skew(date: str) -> float:
     """Seconds that this machine's clock is behind that of a response's Date; 0 where that is none."""
     try:
         return parsedate_to_datetime(date).timestamp() - time.time()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 

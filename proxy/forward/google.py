@@ -38,6 +38,7 @@ class GoogleSource:
         self.label = "Google's credentials" + (f" of {file.name}" if file else "")
         self._file = file
         self._credentials: Any = None
+        self._refused = False
         if file is not None:
             self._credentials = _load(file)
         whose = getattr(self._credentials, "service_account_email", None) or file or "default"
@@ -45,7 +46,9 @@ class GoogleSource:
 
     def state(self) -> State:
         """See Source."""
-        return State.NONE if self._credentials is None else _STATES[self._credentials.token_state]
+        if self._credentials is None or self._refused:
+            return State.NONE
+        return _STATES[self._credentials.token_state]
 
     def fetch(self) -> None:
         """See Source."""
@@ -54,7 +57,7 @@ class GoogleSource:
             if found is None:
                 found, _ = google.auth.default(scopes=_SCOPES)
             found.refresh(Request())
-            self._credentials = found
+            self._credentials, self._refused = found, False
         except (GoogleAuthError, OSError, ValueError) as error:
             text = said(error.args[0] if error.args else error)
             if _OF_CLOCKS in text:
@@ -71,8 +74,7 @@ class GoogleSource:
 
     def forget(self) -> None:
         """See Source."""
-        if self._credentials is not None:
-            self._credentials.token = None
+        self._refused = True
 
     def refusal(self, response: UpstreamResponse) -> tuple[str, bool] | None:
         """See Source."""

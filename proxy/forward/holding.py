@@ -97,6 +97,9 @@ class HoldingRelay(Relay):
                 self._connecting = None
                 self.on_broken(UpstreamError("credentials", str(error)))
                 return
+            except Exception as error:  # noqa: BLE001 - a task of its own: nobody else would hear of it
+                self._internal(error)
+                return
             self._sign()
             if self._over:
                 return

@@ -56,19 +56,15 @@ class KeptAlive:
         self._client.start(response, trailers_follow)
 
     def write(self, data: bytes) -> None:
-        if self._stream is not None:
-            self._stream.feed(data)
-            self._wait()
-            if self._tells and self._recorder is not None:
-                self._recorder.passes(data)
+        told = self._passing(data)
+        if told is not None:
+            told.passes(data)
         self._client.write(data)
 
     def send(self, data: bytes) -> None:
-        if self._stream is not None:
-            self._stream.feed(data)
-            self._wait()
-            if self._tells and self._recorder is not None:
-                self._recorder.passed(data)
+        told = self._passing(data)
+        if told is not None:
+            told.passed(data)
         self._client.send(data)
 
     def end(self, trailers: RawHeaders) -> None:
@@ -78,6 +74,14 @@ class KeptAlive:
     def abort(self, *, reset: bool = False) -> None:
         self._close()
         self._client.abort(reset=reset)
+
+    def _passing(self, data: bytes) -> AlteredRecorder | None:
+        """Take note of what passes; the recorder, if it is to be told by us."""
+        if self._stream is None:
+            return None
+        self._stream.feed(data)
+        self._wait()
+        return self._recorder if self._tells else None
 
     def _wait(self) -> None:
         if self._alarm is not None:

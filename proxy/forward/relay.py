@@ -239,11 +239,11 @@ class Relay:
     @guarded
     def on_head(self, response: UpstreamResponse) -> None:
         self._record_head(response)
+        held = self._destination.key
+        fault = None if held is None else held.fault(self._destination.name, response)
         if not self._left:
             takes_trailers = self._client.request.takes_trailers
             passed = to_client(response, takes_trailers=takes_trailers)
-            held = self._destination.key
-            fault = None if held is None else held.fault(self._destination.name, response)
             added.add(passed, self._recorder, self._rules, fault)
             self._client.start(passed, takes_trailers)
 

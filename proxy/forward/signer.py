@@ -71,7 +71,8 @@ class Source(Protocol):
         """What a request gets; only called when there are any."""
 
     def forget(self) -> None:
-        """Have them from where they come from the next time."""
+        """Those that are there were refused: `state` is NONE until a fetch has them from where they come from. A
+        request that waited for them meanwhile still gets what there is: `headers` always has something."""
 
     def refusal(self, response: UpstreamResponse) -> tuple[str, bool] | None:
         """What is wrong with them, or with this machine, as a response tells, with a verb first; and whether others may
@@ -140,9 +141,15 @@ class Signer:
 
     def _fetch(self) -> asyncio.Future[NoCredentials | None]:
         loop = asyncio.get_running_loop()
-        future = self._fetching = loop.create_future()
+        future: asyncio.Future[NoCredentials | None] = loop.create_future()
         # A daemon: whoever gives credentials and does not answer must not keep a worker from its end.
-        threading.Thread(target=self._in_thread, args=(loop, future), name="credentials", daemon=True).start()
+        thread = threading.Thread(target=self._in_thread, args=(loop, future), name="credentials", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more
+            self._fetched(future, NoCredentials(f"{self._source.label} could not be had: no thread can be started"))
+        else:
+            self._fetching = future
         return future
 
     def _in_thread(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[NoCredentials | None]) -> None:

@@ -51,13 +51,15 @@ class Http2Upstream:
         self.closing: set[asyncio.Task[None]] = set()
 
     def start(self, request: UpstreamRequest, listener: UpstreamListener, upload: Upload) -> UpstreamExchange | None:
-        if request.upgrade or b"\r\nexpect:" in request.head.lower():
+        if _is_for_the_other(request):
             return self._other.start(request, listener, upload)
         transport = self._idle.pop()[1] if self._idle else self._transport()
         return _Exchange(self, transport, self._made(request), listener, upload, self._timeouts)
 
     async def connect(self, request: UpstreamRequest, listener: UpstreamListener, upload: Upload) -> UpstreamExchange:
-        return await self._other.connect(request, listener, upload)
+        if _is_for_the_other(request):
+            return await self._other.connect(request, listener, upload)
+        return _Exchange(self, self._transport(), self._made(request), listener, upload, self._timeouts)
 
     def close(self) -> None:
         idle, self._idle = self._idle, []
@@ -105,6 +107,10 @@ class Http2Upstream:
         return httpx.Request(
             request.method.decode(), self._address, headers=headers, stream=httpx.ByteStream(b""), extensions=extensions
         )
+
+
+def _is_for_the_other(request: UpstreamRequest) -> bool:
+    return request.upgrade or b"\r\nexpect:" in request.head.lower()
 
 
 class _Exchange(httpx.AsyncByteStream):

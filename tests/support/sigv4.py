@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -13,12 +15,23 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from urllib.parse import quote, unquote_to_bytes
 
+import pytest
+
 from tests.support.rawhttp import Ended, Message, Peer
 
 _AUTHORIZATION = re.compile(
     rb"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,]+)/(?P<day>[0-9]{8})/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request"
     rb", ?SignedHeaders=(?P<names>[a-z0-9;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
+
+
+def no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let AWS's own library take nothing from whoever runs the test."""
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    logging.getLogger("botocore").setLevel(logging.ERROR)
 
 
 class Refused(Exception):

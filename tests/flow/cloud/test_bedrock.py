@@ -4,8 +4,6 @@ a change, AWS takes each request, and what is wrong with the credentials is told
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -30,7 +28,7 @@ from tests.flow.cloud.bedrock import (
 from tests.flow.wire.stage import request, response
 from tests.support.rawhttp import Message
 from tests.support.running import files_of, wait_for
-from tests.support.sigv4 import Refused
+from tests.support.sigv4 import Refused, no_hints
 from tests.support.streams import streams
 
 CONVERSE = streams()["bedrock-converse-text-cache"]
@@ -56,11 +54,7 @@ def cloud(running: Cloud) -> Cloud:
 
 @pytest.fixture(autouse=True)
 def _no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    logging.getLogger("botocore").setLevel(logging.ERROR)
+    no_hints(monkeypatch)
 
 
 def test_awss_own_sdk_reads_a_stream(cloud: Cloud) -> None:
@@ -107,8 +101,8 @@ def test_the_path_may_hold_anything(cloud: Cloud) -> None:
 def test_requests_are_billed_to_the_credentials_not_to_their_keys(cloud: Cloud) -> None:
     """Those of a role are other ones every hour."""
     credentials = set()
+    cloud.trust_roles()
     for upstream in ("bedrock", "bedrock", "assumed"):
-        cloud.aws.secrets[f"ASIAROLE{cloud.sts.given + 1:012}"] = ("role-secret", TOKEN)
         cloud.converse(upstream)
         credentials.add(cloud.recorded(upstream).facts["credential"])
     assert len(credentials) == 2
@@ -116,7 +110,7 @@ def test_requests_are_billed_to_the_credentials_not_to_their_keys(cloud: Cloud) 
 
 def test_a_role_is_assumed_and_its_credentials_are_renewed_before_they_end(cloud: Cloud) -> None:
     before = cloud.sts.given
-    cloud.aws.secrets |= {f"ASIAROLE{before + more:012}": ("role-secret", TOKEN) for more in range(1, 4)}
+    cloud.trust_roles()
     cloud.wiretape.kill("forward")  # it knows none then
     cloud.wiretape.successor("forward", 0)
     cloud.sts.lasting = 20  # too short to be used for long

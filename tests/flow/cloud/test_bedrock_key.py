@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -15,16 +14,14 @@ from tests.flow.wire.stage import Answering, response
 from tests.support import certificates
 from tests.support.rawhttp import RawUpstream
 from tests.support.running import files_of, serving
+from tests.support.sigv4 import no_hints
 
 KEY = "bedrock-api-key-clients-0123456789abcdef"
 
 
 def test_it_passes_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
+    no_hints(monkeypatch)
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", KEY)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     authority = certificates.authority(tmp_path)
     files = certificates.certificate(tmp_path / "files", "localhost", issuer=authority).parent
     upstream = Answering(response(ANSWERED, b"Content-Type: application/json"))

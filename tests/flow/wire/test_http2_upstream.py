@@ -54,3 +54,28 @@ def test_exchanges_over_http_2(tmp_path: Path) -> None:
     assert whole.facts["response_hash"] == hashlib.sha256(EVENT * 20 + DATA).hexdigest()
     assert (broken.outcome, broken.response) == ("upstream_failed", EVENT)
     assert broken.facts["error"].startswith("incomplete: ")
+
+
+def test_one_that_refuses_to_be_asked_for_usage_is_asked_again_the_same_way(tmp_path: Path) -> None:
+    body = b'{"model": "m", "stream": true, "messages": []}'
+
+    def script(stream: http2.Stream) -> None:
+        if b"include_usage" in stream.body:
+            stream.head(status=400)
+            stream.data(b'{"error": "unknown field: stream_options"}', end=True)
+            return
+        stream.head(("content-type", "text/event-stream"))
+        stream.data(EVENT, end=True)
+
+    certificate = certificates.certificate(tmp_path / "tls", "localhost")
+    folder = tmp_path / "place"
+    folder.mkdir()
+    with http2.Http2Upstream(script, certificate) as upstream:
+        config = f"[upstreams.two]\nurl = 'https://localhost:{upstream.port}'\nca_file = '{certificate}'\n"
+        config += "http2 = true\nstream_usage = 'ask'\n"
+        with staged(folder, config, upstreams=1) as stage:
+            asked = request(b"/two/v1/chat/completions", body, b"Content-Type: application/json")
+            answer = stage.exchange(asked)
+            assert (answer.status, answer.body) == (200, EVENT)
+            assert stage.only(Slot("two", 0, 0)).outcome == "completed"
+    assert [bytes(stream.body) for stream in upstream.requests][1:] == [body]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from proxy.__main__ import COLLECT_AFTER
 from proxy.cli import process, values
 from proxy.config import Settings, fingerprint_key, load
 from proxy.console.run import ConsoleOptions
@@ -54,6 +56,22 @@ url = 'https://gemini.example'
 dialect = 'gemini'
 rewrite_upload_urls = false
 """
+
+
+def test_roles_look_for_garbage_as_often_as_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the command did that they run in."""
+    seen = []
+    monkeypatch.setattr(process, "_console", lambda *_: seen.append(gc.get_threshold()))
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(COLLECT_AFTER)
+        process.run("console", b"", process.Own())
+    finally:
+        gc.set_threshold(*before)
+    assert seen == [process._OFTEN]
+    said = "import gc; first = gc.get_threshold(); import proxy.__main__, proxy.cli.process as role; "
+    ran = subprocess.check_output([sys.executable, "-c", said + "print(role._OFTEN == first)"], cwd=ROOT)
+    assert ran == b"True\n"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from proxy.forward.signer import NoCredentials, Signable, State
 from proxy.wire.interface import RawHeaders, UpstreamResponse
 from tests.flow.wire.stage import Answering, response
 from tests.support.rawhttp import Message, RawUpstream
-from tests.support.sigv4 import Aws
+from tests.support.sigv4 import Aws, no_hints
 
 HOST = "bedrock-runtime.us-east-1.amazonaws.com"
 KEY, SECRET = "AKIAHELD000000000000", "held-secret"
@@ -29,10 +28,7 @@ KEY, SECRET = "AKIAHELD000000000000", "held-secret"
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """One without credentials; the folder of AWS's files."""
-    for name in os.environ:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    no_hints(monkeypatch)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     return tmp_path
@@ -121,6 +117,36 @@ def test_how_long_those_of_a_container_are_used(monkeypatch: pytest.MonkeyPatch,
         assert found.state() is State.NONE
 
 
+def test_refused_ones_are_had_from_where_they_come_from_and_serve_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that waited for them, while another was told that older ones are refused, goes all the same."""
+    found = static(monkeypatch)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIANEXT000000000000")
+    asked = Signable(b"POST", b"/x", [(b"Host", b"h")], b"")
+    found.fetch()
+    assert KEY in str(found.headers(asked))
+    found.forget()
+    assert found.state() is State.NONE
+    assert KEY in str(found.headers(asked))
+    found.fetch()
+    assert found.state() is State.FRESH
+    assert "AKIANEXT000000000000" in str(found.headers(asked))
+
+
+def test_old_ones_that_could_not_be_had_anew_still_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=300)
+    given = {"AccessKeyId": KEY, "SecretAccessKey": SECRET, "Token": "t", "Expiration": f"{until:%Y-%m-%dT%H:%M:%SZ}"}
+    with RawUpstream(Answering(response(json.dumps(given).encode(), b"Content-Type: application/json"))) as giver:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{giver.url}/creds")
+        found = source()
+        found.fetch()
+    monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.RETRY_ATTEMPTS", 1)
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    for _ in range(2):
+        with pytest.raises(NoCredentials):
+            found.fetch()
+    assert found.state() is State.STALE
+
+
 def test_static_ones_do_not_age(monkeypatch: pytest.MonkeyPatch) -> None:
     assert static(monkeypatch).state() is State.FRESH
 
@@ -204,6 +230,7 @@ def test_what_is_no_refusal(status: int) -> None:
         (-7200, "s ahead of AWS's; set it"),
         (0, "the secret key is wrong"),
         ("yesterday", "the secret key is wrong"),
+        ("Mon, 99999999999999999999 Jan 2026 00:00:00 GMT", "the secret key is wrong"),
         ("", "the secret key is wrong"),
     ],
 )

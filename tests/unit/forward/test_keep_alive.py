@@ -253,16 +253,22 @@ def test_comments_go_on_where_that_is_wanted_though_they_cannot_be_recorded(tmp_
         assert comments(here) == body.count(COMMENT) >= 2
 
 
+def commented(here: Scene, upstream: Steps) -> bytes:
+    """The body of a response whose first half is followed by a comment."""
+    upstream.go()
+    came = here.client.send(post(PLAIN, line=OTHER)).read_until(COMMENT)
+    upstream.go()
+    came += here.client.read_until(b"\r\n" + LAST)
+    body = unchunked(came.partition(b"\r\n\r\n")[2])
+    assert body.replace(COMMENT, b"") == WORD + DONE
+    return body
+
+
 @pytest.mark.parametrize("record", ["meta", "none"])
 def test_whatever_is_recorded(stage: Stage, record: str) -> None:
     upstream = Steps(CHUNKED + chunk(WORD), chunk(DONE) + LAST)
     with scene(stage, upstream, keep_alive=SECONDS, record=record) as here:
-        upstream.go()
-        came = here.client.send(post(PLAIN, line=OTHER)).read_until(COMMENT)
-        upstream.go()
-        came += here.client.read_until(b"\r\n" + LAST)
-        body = unchunked(came.partition(b"\r\n\r\n")[2])
-        assert body.replace(COMMENT, b"") == WORD + DONE
+        body = commented(here, upstream)
         if record == "meta":
             here.holds(PLAIN, body)
         else:
@@ -309,12 +315,7 @@ def test_where_requests_are_signed(stage: Stage, record: str) -> None:
     upstream = Steps(CHUNKED + chunk(WORD), chunk(DONE) + LAST)
     key = Signer(Scripted())
     with scene(stage, upstream, key=key, keep_alive=SECONDS, record=record, limit=len(PLAIN)) as here:
-        upstream.go()
-        came = here.client.send(post(PLAIN, line=OTHER)).read_until(COMMENT)
-        upstream.go()
-        came += here.client.read_until(b"\r\n" + LAST)
-        body = unchunked(came.partition(b"\r\n\r\n")[2])
-        assert body.replace(COMMENT, b"") == WORD + DONE
+        body = commented(here, upstream)
         if record == "all":
             here.holds(PLAIN, body)
         assert here.ask(PLAIN + b" ", line=OTHER).status == 413

@@ -156,6 +156,27 @@ def test_a_giver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     played(story)
 
 
+def test_a_system_that_has_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Scripted()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        held = Signer(source)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(NoCredentials, match="could not be had: no thread can be started"):
+                await held.prepare()
+            source.now = State.STALE
+            assert held.ready()
+        source.now = State.NONE
+        await held.prepare()
+
+    played(story)
+    assert source.fetched == 1
+
+
 def test_a_loop_that_is_gone() -> None:
     going = threading.Event()
     source = Scripted(lambda: assert_(going.wait(DEADLINE)))

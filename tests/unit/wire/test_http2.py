@@ -7,7 +7,7 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -61,6 +61,20 @@ def failure(run: Run[Any], port: int, certificate: Path | None, **limits: Any) -
 def echo(stream: Stream) -> None:
     stream.head(("x-one", "1"), ("x-one", "2"), ("content-length", str(len(stream.body))))
     stream.data(stream.body, end=True)
+
+
+def test_a_new_connection_where_that_is_asked_for(run: Run[Any], certificate: Path) -> None:
+    async def main(own: Http2Upstream) -> None:
+        for begin in (own.start, own.connect):
+            ear = Ear()
+            begun = begin(request(b"POST", (b"Content-Length", b"5")), ear, Upload(b"hello"))
+            assert (begun if begin == own.start else await cast("Awaitable[Any]", begun)) is not None
+            assert await ear.finish() == ["head 200", "chunk", "end"]
+
+    with http2.Http2Upstream(echo, certificate) as upstream:
+        go(run, upstream.port, certificate, main)
+        assert len(upstream.peers) == 2
+        assert [stream.body for stream in upstream.requests] == [b"hello"] * 2
 
 
 def test_an_exchange_and_the_next_on_the_same_connection(run: Run[Any], certificate: Path) -> None:
