@@ -33,6 +33,7 @@ class KeptAlive:
     _stream: Boundary | None = None  # while there is one that may have comments
     _alarm: Alarm | None = None
     _paused = False
+    _tunnelled = False
     _tells = False  # the recorder what passes, for nobody else does
 
     def __init__(self, client: ClientSide, seconds: float, recorder: AlteredRecorder | None) -> None:
@@ -68,7 +69,8 @@ class KeptAlive:
         self._client.send(data)
 
     def end(self, trailers: RawHeaders) -> None:
-        self._close()
+        if not self._tunnelled:  # there the other direction may go on
+            self._close()
         self._client.end(trailers)
 
     def abort(self, *, reset: bool = False) -> None:
@@ -152,6 +154,7 @@ class KeptAlive:
         self._client.interim(response)
 
     def tunnel(self, response: UpstreamResponse) -> None:
+        self._tunnelled = True
         self._client.tunnel(response)
 
     def flush(self) -> None:

@@ -14,6 +14,7 @@ from proxy.forward.altered import AlteredRecorder
 from proxy.forward.keep_alive import COMMENT, KeptAlive
 from proxy.forward.recorder import Recorder
 from proxy.forward.signer import Signer
+from proxy.journal import record
 from proxy.wire.server_exchange import ServerExchange
 from tests.support.rawhttp import DEADLINE, Peer, TooLate, connect, until
 from tests.unit.forward.asking import (
@@ -31,7 +32,7 @@ from tests.unit.forward.asking import (
     scene,
     unchunked,
 )
-from tests.unit.forward.serving import OURS, STOCK
+from tests.unit.forward.serving import HOST, OURS, STOCK
 from tests.unit.forward.signing import Scripted
 from tests.unit.forward.tape import Stage, body_of, sha
 
@@ -349,3 +350,21 @@ def test_where_it_is_off_nothing_is_there_of_it(stage: Stage) -> None:
         assert (type(relay._client), type(relay._recorder)) == (ServerExchange, Recorder)
         upstream.go()
         here.client.read_until(LAST)
+
+
+def test_a_tunnel_whose_upstream_says_its_last_first(stage: Stage) -> None:
+    """It is no stream, and its client may go on."""
+    heard = []
+
+    def script(peer: Peer) -> None:
+        peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nbye").fin()
+        heard.append(peer.read_to_end())
+
+    with scene(stage, script, keep_alive=SECONDS) as here:
+        here.client.send(b"GET /o/v1/live HTTP/1.1\r\n%bConnection: upgrade\r\nUpgrade: x\r\n\r\n" % HOST)
+        assert here.client.read_to_end().endswith(b"\r\n\r\nbye")
+        here.client.send(b"and ").send(b"on").fin()
+        assert here.end().wire_end == WireEnd.UPSTREAM_END
+        assert body_of(stage.records(), record.REQUEST_CHUNK) == b"and on"
+        until(lambda: heard == [b"and on"], "the upstream to hear it")
