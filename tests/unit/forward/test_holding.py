@@ -193,3 +193,23 @@ def test_a_tunnel(stage: Stage, whole: bool) -> None:
         assert here.client.send(b"abcd").read_exactly(4) == b"dcba"
         here.client.fin()
         here.holds(b"abcd", b"hellodcba")
+
+
+def test_a_refusal_that_no_client_hears_any_more_counts_all_the_same(stage: Stage) -> None:
+    source, asked, gone = Scripted(), threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_message()
+        asked.set()
+        assert gone.wait(DEADLINE)
+        peer.send(answer(b"no", b"HTTP/1.1 401 No\r\n"))
+
+    held = Signer(source)
+    with scene(stage, script, key=held, drain=True) as here:
+        here.client.send(post(b"x", line=OTHER))
+        assert asked.wait(DEADLINE)
+        here.client.rst()
+        until(lambda: all(relay._left for relay in here.served.app._relays), "that is noticed")
+        gone.set()
+        assert here.end().wire_end == WireEnd.CLIENT_LEFT
+    assert not held.ready()
